@@ -1,0 +1,1 @@
+"""The only root process on the head node: submits, cancels and reads logs as the mapped user."""

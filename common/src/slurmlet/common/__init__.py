@@ -1,0 +1,1 @@
+"""What does I/O and more than one component needs."""

@@ -1,0 +1,1 @@
+"""What more than one component must agree on: pure, standard library only."""

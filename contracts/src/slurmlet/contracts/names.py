@@ -1,0 +1,62 @@
+"""Names that more than one component depends on (docs/contracts.md, Names)."""
+
+from pathlib import PurePosixPath
+
+CONFIG_FILE = "/etc/slurmlet/slurmlet.toml"
+IDENTITY_FILE = "/etc/slurmlet/identity.toml"
+PKI_DIR = "/etc/slurmlet/pki"
+BROKER_SOCKET = "/run/slurmlet/broker.sock"
+PYTHON = "/opt/slurmlet/current/bin/python"
+
+SCHEDULER_NAME = "slurmlet-scheduler"
+NODE_NAME = "slurm"
+TAINT_KEY = "slurmlet.io/slurm"
+KUBELET_PORT = 10250
+SUPERVISOR_PORT = 10260
+WEBHOOK_PORT = 10270
+
+ADMISSION_LABEL = "slurmlet.io/admission"
+HEADLESS_LABEL = "slurmlet.io/headless"
+LARGEST_ANNOTATION = "slurmlet.io/largest"
+ENGINE_ANNOTATION = "slurmlet.io/engine"
+FLAGS_ANNOTATION = "slurmlet.io/flags"
+PREFIX = "slurmlet.io/"
+STATUS_PREFIX = "status.slurmlet.io/"
+JOB_ID_ANNOTATION = STATUS_PREFIX + "job-id"
+JOB_STATE_ANNOTATION = STATUS_PREFIX + "job-state"
+NODES_ANNOTATION = STATUS_PREFIX + "nodes"
+REQUEST_ANNOTATION = STATUS_PREFIX + "request"
+ATTEMPT_ANNOTATION = STATUS_PREFIX + "attempt"
+
+PROTECTED_NAMESPACES = frozenset({"kube-system", "slurmlet-system"})
+
+ENV_AGENT = "SLURMLET_AGENT"
+ENV_POD_UID = "SLURMLET_POD_UID"
+ENV_TOKEN = "SLURMLET_TOKEN"
+
+JOB_SCRIPT = f"#!/bin/sh\nexec {PYTHON} -I -m slurmlet.supervisor\n"
+"""What every job runs. exec, because Slurm signals only the direct child of a batch step."""
+
+
+def job_name(*, uid: str, namespace: str, pod: str) -> str:
+    """Name of a pod's job: the key comes first because slurmdbd cuts names at 255 bytes."""
+    return f"{uid[:8]}/{namespace}/{pod}"
+
+
+def job_comment(*, cluster: str, namespace: str, pod: str, uid: str, attempt: int) -> str:
+    """Comment of a pod's job; sacct has it only with AccountingStoreFlags=job_comment."""
+    return f"slurmlet:{cluster}:{namespace}/{pod}:{uid}:{attempt}"
+
+
+def pod_state_dir(state_dir: str, uid: str) -> PurePosixPath:
+    """Where the supervisor keeps a pod's logs and its exit record, as the pod's user."""
+    return PurePosixPath(state_dir) / "pods" / uid
+
+
+def log_file(container: str, restart_count: int) -> str:
+    """Path of a container's log, relative to `pod_state_dir`."""
+    return f"{container}/{restart_count}.log"
+
+
+EXIT_RECORD = "exit.json"
+"""Backup of the final status, relative to `pod_state_dir`."""

@@ -1,0 +1,1 @@
+"""The node agent: makes a Slurm cluster a node of Kubernetes."""

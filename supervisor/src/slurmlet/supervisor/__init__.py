@@ -1,0 +1,1 @@
+"""Runs one pod inside its Slurm job, as the pod's user."""
