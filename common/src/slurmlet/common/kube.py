@@ -1,0 +1,229 @@
+"""The only door to the API server: raw dicts over the transport of the official client.
+
+Typed models cost ten times the time and memory of plain dicts and drop fields that they do not
+know, so none is used; see docs/architecture.md, Decisions.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_kube_config
+
+Object = dict[str, Any]
+
+REQUEST_SECONDS = 30
+"""Bound on one request: the API server itself gives up on most after 60 s, webhooks after 30 s."""
+WATCH_SILENCE_SECONDS = 90
+"""A watch that is silent for longer is dead: bookmarks come about once a minute."""
+MAX_EVENT = 16 * 1024 * 1024
+"""Bytes of one watch event: etcd refuses objects above 1.5 MiB, so this is far out of reach."""
+PAGE = 500
+
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+
+class ApiError(Exception):
+    """The API server's refusal: `status` is the HTTP code, `reason` Kubernetes' word for it."""
+
+    def __init__(self, *, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class UnreachableError(Exception):
+    """No answer, or none that can be read: nothing is known about what was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Where the API server is and who asks: `server` is a URL, the others are PEM files."""
+
+    server: str
+    ca_file: str
+    cert_file: str
+    key_file: str
+
+
+class Api:
+    """A connection pool to one API server. Use it as an async context manager."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        # A proxy from the environment is never meant for the cluster's own API server.
+        configuration.client_session_kwargs = {"trust_env": False}
+        self._client = ApiClient(configuration)
+
+    @classmethod
+    def from_credentials(cls, credentials: Credentials) -> "Api":
+        configuration = Configuration(host=credentials.server, ssl_ca_cert=credentials.ca_file)
+        configuration.cert_file = credentials.cert_file
+        configuration.key_file = credentials.key_file
+        return cls(configuration)
+
+    @classmethod
+    async def from_kubeconfig(cls, path: str) -> "Api":
+        configuration = Configuration()
+        await load_kube_config(config_file=path, client_configuration=configuration)
+        return cls(configuration)
+
+    async def __aenter__(self) -> "Api":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
+        """Raises ApiError or UnreachableError, as do all methods here."""
+        return await self._request("GET", path, params=params)
+
+    async def list(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> tuple[list[Object], str]:
+        """All items of a collection, page by page, and its resourceVersion."""
+        items: list[Object] = []
+        query = {**(params or {}), "limit": str(PAGE)}
+        while True:
+            page = await self._request("GET", path, params=query)
+            if not str(page.get("kind", "")).endswith("List"):
+                raise UnreachableError(f"GET {path}: answered a {page.get('kind')}, not a list")
+            items += page.get("items") or []
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    async def create(self, path: str, body: Object) -> Object:
+        return await self._request("POST", path, body=body)
+
+    async def patch(self, path: str, body: object, *, content_type: str = MERGE) -> Object:
+        return await self._request("PATCH", path, body=body, content_type=content_type)
+
+    async def replace(self, path: str, body: Object) -> Object:
+        return await self._request("PUT", path, body=body)
+
+    async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> Object:
+        """Delete the object of this UID and no other of the same name."""
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        return await self._request("DELETE", path, body=body)
+
+    async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Object]:
+        """The events of a watch until the server ends it; ERROR events raise ApiError."""
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS
+        )
+        query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
+        response = await self._send("GET", path, params=query, timeout=timeout)
+        buffer = bytearray()
+        try:
+            if response.status != 200:
+                raise _error(response.status, await response.read())
+            async for chunk in response.content.iter_any():
+                buffer += chunk
+                while (end := buffer.find(b"\n")) >= 0:
+                    line, buffer = bytes(buffer[:end]), buffer[end + 1 :]
+                    yield _event(line)
+                if len(buffer) > MAX_EVENT:
+                    raise UnreachableError(f"watch {path}: event of more than {MAX_EVENT} bytes")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"watch {path}: {_said(error)}") from None
+        finally:
+            response.close()
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        response = await self._send(
+            method, path, params=params, body=body, content_type=content_type, timeout=timeout
+        )
+        try:
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"{method} {path}: {_said(error)}") from None
+        if response.status >= 300:
+            raise _error(response.status, data)
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            raise UnreachableError(f"{method} {path}: the answer is not JSON") from None
+        if not isinstance(answer, dict):
+            raise UnreachableError(f"{method} {path}: the answer is no object")
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None,
+        timeout: aiohttp.ClientTimeout,
+        body: object = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((params or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = await self._client.rest_client.request(
+                request[0],
+                request[1],
+                headers=request[2],
+                body=request[3],
+                _request_timeout=timeout,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"{method} {path}: {_said(error)}") from None
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _event(line: bytes) -> Object:
+    try:
+        event: Object = json.loads(line)
+        kind, body = event["type"], event["object"]
+    except (ValueError, KeyError, TypeError):
+        raise UnreachableError("watch: a line that is no event") from None
+    if kind == "ERROR":
+        raise ApiError(
+            status=int(body.get("code", 500)),
+            reason=str(body.get("reason", "")),
+            message=str(body.get("message", "")),
+        )
+    return event
+
+
+def _error(status: int, data: bytes) -> ApiError:
+    try:
+        body = json.loads(data)
+        return ApiError(
+            status=status, reason=str(body.get("reason", "")), message=str(body.get("message", ""))
+        )
+    except (ValueError, AttributeError):
+        return ApiError(status=status, reason="", message=data[:200].decode(errors="replace"))
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__
