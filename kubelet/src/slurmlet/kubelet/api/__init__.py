@@ -1,0 +1,1 @@
+"""The kubelet HTTP API, as far as the API server calls it."""

@@ -1,0 +1,76 @@
+"""The `[kubelet]` table of slurmlet.toml. Dataclasses only, so that the lease process stays small."""
+
+from dataclasses import dataclass, field
+
+from slurmlet.contracts.names import (
+    BROKER_SOCKET,
+    IDENTITY_FILE,
+    KUBELET_PORT,
+    NODE_NAME,
+    PKI_DIR,
+    SUPERVISOR_PORT,
+)
+from slurmlet.contracts.request import RequestPolicy
+
+DEFAULT_POLL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubelet:
+    """The agent of one virtual node. Times are in seconds, files are PEM.
+
+    `server` is the URL of the API server. `address` is this host's address: the node's InternalIP,
+    what the API server dials for logs, and what supervisors dial.
+
+    `node_name` is the virtual node. `ca`, `client_cert` and `client_key` are what the agent is to
+    the API server (system:node:NAME); `ca` also says whose client certificates the kubelet API
+    accepts. `serving_cert` and `serving_key` serve the kubelet API on `port` and the supervisors
+    on `supervisor_port`.
+
+    `state_dir` holds the key that job tokens are made with, and one small file per live job; it
+    belongs to the agent's user alone. `broker_socket` is where the broker listens.
+    `identity_file` is the same file that the broker reads.
+
+    `poll_seconds` is the time between two looks at Slurm when nothing else happens; changes arrive
+    by push. `slurm_bin` is where squeue, sacct and sinfo are found.
+
+    `engines` are the container engines that a pod may ask for; the first is the default.
+    `request` is the site's part of the translation of a pod into a job. `max_pods` is the node's
+    capacity for pods. `taint` keeps pods away that do not tolerate slurmlet.io/slurm; turn it off
+    for conformance tests only.
+    """
+
+    server: str
+    address: str
+    node_name: str = NODE_NAME
+    ca: str = f"{PKI_DIR}/ca.crt"
+    client_cert: str = f"{PKI_DIR}/node-{NODE_NAME}.crt"
+    client_key: str = f"{PKI_DIR}/node-{NODE_NAME}.key"
+    serving_cert: str = f"{PKI_DIR}/kubelet.crt"
+    serving_key: str = f"{PKI_DIR}/kubelet.key"
+    port: int = KUBELET_PORT
+    supervisor_port: int = SUPERVISOR_PORT
+    state_dir: str = "/var/lib/slurmlet/kubelet"
+    broker_socket: str = BROKER_SOCKET
+    identity_file: str = IDENTITY_FILE
+    poll_seconds: float = DEFAULT_POLL_SECONDS
+    slurm_bin: str = "/usr/bin"
+    engines: tuple[str, ...] = ("crun", "apptainer")
+    max_pods: int = 5000
+    taint: bool = True
+    request: RequestPolicy = field(default_factory=RequestPolicy)
+
+
+def problems(config: Kubelet) -> list[str]:
+    """What is wrong with a decoded table, one line for each key."""
+    found = []
+    if not config.server.startswith("https://"):
+        found.append(f"kubelet.server: {config.server!r} is no https URL")
+    if not config.engines:
+        found.append("kubelet.engines: empty; name crun or apptainer")
+    if not 1 <= config.poll_seconds <= 300:
+        found.append(f"kubelet.poll_seconds: {config.poll_seconds} is not between 1 and 300")
+    for name in ("port", "supervisor_port"):
+        if not 0 < getattr(config, name) < 65536:
+            found.append(f"kubelet.{name}: {getattr(config, name)} is no port")
+    return found

@@ -1,0 +1,149 @@
+"""Questions to Slurm. An error means that nothing is known, never that there is nothing.
+
+No format holds a field that a user can write (names and comments may contain newlines and would
+forge lines), except the comment of one job, which is asked for alone and compared whole.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from slurmlet.kubelet.slurm.process import CommandError, Run
+
+JOBS_PER_CALL = 8000
+"""Ids on one command line: the kernel takes arguments of up to 128 KiB."""
+_LIVE = "%i|%T|%U|%N|%S|%r"
+_PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
+_EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """A job as Slurm tells it. `nodes` is the expression of its nodes, `started` seconds since
+    the epoch (for a pending job when Slurm expects to start it), `exit_code` of its batch script,
+    128 + N after signal N; both None where Slurm does not say."""
+
+    job_id: int
+    state: str
+    uid: int
+    nodes: str = ""
+    reason: str = ""
+    started: int | None = None
+    exit_code: int | None = None
+
+
+class Slurm:
+    """Slurm's query commands behind `run`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
+        """Those of the jobs that slurmctld still knows, ended ones included.
+
+        Raises:
+            CommandError: slurmctld did not answer.
+        """
+        found: dict[int, JobFacts] = {}
+        for part in _parts(sorted(set(ids))):
+            # squeue fails for a single unknown id, but not for one of several.
+            padded = part if len(part) > 1 else part * 2
+            text = ",".join(map(str, padded))
+            try:
+                out = await self._run(["squeue", "-h", "-t", "all", "-j", text, "-o", _LIVE])
+            except CommandError as error:
+                # squeue also fails when it knows none of several.
+                if "Invalid job id" not in str(error):
+                    raise
+                continue
+            found.update({job.job_id: job for job in map(_live_job, out.splitlines()) if job})
+        return found
+
+    async def past(self, ids: Iterable[int]) -> dict[int, JobFacts]:
+        """Those of the jobs that the accounting database knows; it may lag behind.
+
+        Raises:
+            CommandError: the database did not answer.
+        """
+        found: dict[int, JobFacts] = {}
+        for part in _parts(sorted(set(ids))):
+            text = ",".join(map(str, part))
+            out = await self._run(["sacct", "-X", "-n", "-P", "-j", text, "--format", _PAST])
+            found.update({job.job_id: job for job in map(_past_job, out.splitlines()) if job})
+        return found
+
+    async def named(self, *, user: str, name: str) -> list[JobFacts]:
+        """The jobs of a user under a name, ended ones included, that slurmctld still knows.
+
+        Raises:
+            CommandError: slurmctld did not answer.
+        """
+        argv = ["squeue", "-h", "-t", "all", "-u", user, "--name", name, "-o", _LIVE]
+        out = await self._run(argv)
+        return [job for job in map(_live_job, out.splitlines()) if job]
+
+    async def comment(self, job_id: int) -> str:
+        """The comment of a job, which its owner may have edited.
+
+        Raises:
+            CommandError: slurmctld did not answer or does not know the job.
+        """
+        argv = ["squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%k"]
+        return (await self._run(argv)).removesuffix("\n")
+
+    async def nodes(self) -> str:
+        """One line per node and partition for `capacity.parse`.
+
+        Raises:
+            CommandError: slurmctld did not answer.
+        """
+        return await self._run(["sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%t|%o|%G"])
+
+
+def _parts(ids: Sequence[int]) -> Iterable[list[int]]:
+    for start in range(0, len(ids), JOBS_PER_CALL):
+        yield list(ids[start : start + JOBS_PER_CALL])
+
+
+def _live_job(line: str) -> JobFacts | None:
+    fields = line.split("|", 5)
+    if len(fields) != 6 or not fields[0].isdecimal() or not fields[2].isdecimal():
+        return None
+    return JobFacts(
+        job_id=int(fields[0]),
+        state=fields[1],
+        uid=int(fields[2]),
+        nodes=_said(fields[3]),
+        started=_moment(fields[4]),
+        reason=_said(fields[5]),
+    )
+
+
+def _past_job(line: str) -> JobFacts | None:
+    fields = line.split("|", 5)
+    if len(fields) != 6 or not fields[0].isdecimal() or not fields[3].isdecimal():
+        return None
+    return JobFacts(
+        job_id=int(fields[0]),
+        state=fields[1],
+        exit_code=_exit_code(fields[2]),
+        uid=int(fields[3]),
+        nodes=_said(fields[4]),
+        started=_moment(fields[5]),
+    )
+
+
+def _said(text: str) -> str:
+    return "" if text in ("(null)", "None", "None assigned", "None Assigned") else text
+
+
+def _moment(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text != "0" else None
+
+
+def _exit_code(text: str) -> int | None:
+    match = _EXIT.fullmatch(text)
+    if not match:
+        return None
+    code, signal = int(match[1]), int(match[2])
+    return 128 + signal if signal else code
