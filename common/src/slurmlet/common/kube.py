@@ -136,6 +136,8 @@ class Api:
                     yield _event(line)
                 if len(buffer) > MAX_EVENT:
                     raise UnreachableError(f"watch {path}: event of more than {MAX_EVENT} bytes")
+            if buffer.strip():
+                yield _event(bytes(buffer))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"watch {path}: {_said(error)}") from None
         finally:

@@ -1,0 +1,117 @@
+# The commands of this project; `make help` explains them. Everything runs in .venv, which `make dev` makes.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+ROOTS := $(wildcard */src)
+PYTEST := $(BIN)/pytest
+ROUNDS ?= 3
+K ?=
+LAB ?= slurmlet
+TIER := tests/tools/tier
+C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find . -path ./.venv -prune -o -name '*.[ch]' -print)
+SHELL_FILES = $(shell git grep -lE '^\#!/bin/(ba)?sh' 2>/dev/null)
+
+export ROUNDS
+
+.PHONY: help
+help: ## Explain every target
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@printf '  make %-14s %s\n' 'e2e K=EXPR' 'Run only the e2e tests that match EXPR (pytest -k)'
+
+# --- what a machine needs -------------------------------------------------------------------------
+
+.PHONY: deps dev provision
+deps: ## Install the Debian packages that the lab needs (root)
+	@tests/tools/deps
+
+dev: $(VENV)/.stamp ## Make .venv with the project editable and all tools
+
+$(VENV)/.stamp: pyproject.toml uv.lock
+	@tests/tools/venv $(VENV)
+	@touch $@
+
+provision: deps dev ## Everything slow and cached: binaries, wheelhouse, node image, test images
+	@$(BIN)/slurmlet-controlplane build >/dev/null
+	@ansible/tools/wheelhouse >/dev/null
+	@./lab image
+
+# --- checks ---------------------------------------------------------------------------------------
+
+.PHONY: fmt lint lint-ruff lint-types lint-imports lint-c lint-shell lint-ansible lint-selftest
+fmt: dev ## Format Python and C
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format -q .
+	@[ -z "$(C_FILES)" ] || $(BIN)/clang-format -i $(C_FILES)
+
+lint: dev lint-ruff lint-types lint-imports lint-c lint-shell lint-ansible lint-selftest ## Check style, types, layers, C, shell and Ansible, and that the checks catch what they should
+
+lint-ruff:
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+lint-types:
+	@$(BIN)/mypy
+
+# -S keeps out the editable install, so that the tree at hand is checked and no other.
+lint-imports:
+	@PYTHONPATH="$$(echo $(abspath $(ROOTS)) | tr ' ' ':'):$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache
+
+lint-c:
+	@[ -z "$(C_FILES)" ] || $(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+lint-shell:
+	@[ -z "$(SHELL_FILES)" ] || $(BIN)/shellcheck $(SHELL_FILES)
+
+lint-ansible:
+	@cd ansible && PATH="$(BIN):$$PATH" ansible-lint --offline -q
+
+lint-selftest:
+	@$(PYTEST) -q tests/lint
+
+.PHONY: unit integration e2e test claims soak
+unit: dev ## Fast tests; no root, no network
+	@$(PYTEST) -q tests/unit $(if $(K),-k '$(K)')
+
+integration: dev ## Tests against a real API server on loopback
+	@$(PYTEST) -q tests/integration $(if $(K),-k '$(K)')
+
+e2e: dev ## Tests in the lab: booted nodes, real Slurm (root)
+	@$(PYTEST) -q tests/e2e $(if $(K),-k '$(K)')
+
+test: ## Install what is missing and run every tier; prints minutes per tier
+	@$(TIER) start
+	@$(TIER) run provision $(MAKE) provision
+	@$(TIER) run lint $(MAKE) lint
+	@$(TIER) run unit $(MAKE) unit
+	@$(TIER) run integration $(MAKE) integration
+	@$(TIER) run e2e $(MAKE) e2e
+	@$(TIER) report
+
+claims: dev ## Print claim, test and result of the last run; fail on a gap
+	@$(BIN)/python tests/tools/claims.py
+
+soak: provision ## The e2e tests with many rounds and real graces
+	@ROUNDS=50 $(PYTEST) -q tests/e2e --timeout=14400
+
+# --- the lab and the demo -------------------------------------------------------------------------
+
+.PHONY: demo lab-up lab-sync lab-down doctor
+demo: provision ## Set everything up and show the main job: kubectl apply, a Slurm job, its logs
+	@examples/demo
+
+lab-up: provision ## Boot the lab and roll slurmlet out on it
+	@./lab --name $(LAB) up
+
+lab-sync: dev ## Copy changed Python files into the running lab
+	@./lab --name $(LAB) sync
+
+lab-down: ## Take the lab down; nothing of it remains
+	@./lab --name $(LAB) down
+
+doctor: ## Say what this machine lacks for the targets above
+	@tests/tools/doctor
