@@ -1,0 +1,78 @@
+"""The command line of `./lab`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from slurmlab import lab as labs
+from slurmlab import node
+from slurmlab.errors import LabError
+from slurmlab.image import SUITES
+from slurmlab.names import Lab, node_named
+
+DEFAULT_NAME = "dev"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser for all commands."""
+    top = argparse.ArgumentParser(
+        prog="./lab", description="A small HPC centre of booted nodes with real Slurm."
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "--name",
+            default=os.environ.get("SLURMLET_LAB") or DEFAULT_NAME,
+            help="which lab (default: $SLURMLET_LAB, else %(default)s)",
+        )
+        return command
+
+    up = add("up", "build what is missing, boot the nodes, roll slurmlet out")
+    up.add_argument("--no-rollout", action="store_true", help="boot only: Slurm without slurmlet")
+    up.add_argument("--slurm", choices=SUITES, help="Debian suite whose Slurm the nodes run")
+    add("down", "remove the lab and everything that it made")
+    shell = add("shell", "open a shell on a node")
+    shell.add_argument("node")
+    shell.add_argument("--user", default="root")
+    execute = add("exec", "run what follows -- on a node; its exit status is passed on")
+    execute.add_argument("node", help="ctl, c1 or c2")
+    execute.add_argument("--user", default="root")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    split = words.index("--") if "--" in words else len(words)
+    arguments = parser().parse_args(words[:split])
+    try:
+        return _dispatch(arguments, words[split + 1 :])
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    lab = Lab(name=arguments.name)
+    if arguments.command == "up":
+        labs.up(lab, suite=arguments.slurm, roll_out=not arguments.no_rollout)
+    elif arguments.command == "down":
+        labs.down(lab)
+    elif arguments.command == "shell":
+        _enter(lab, arguments.node, ["/bin/bash", "-i"], user=arguments.user)
+    elif arguments.command == "exec":
+        if not words:
+            raise LabError("exec: say what to run after --")
+        _enter(lab, arguments.node, words, user=arguments.user)
+    return 0
+
+
+def _enter(lab: Lab, name: str, argv: Sequence[str], *, user: str) -> None:
+    """Replace this process by the command in the node."""
+    words = node.enter_argv(lab, node_named(name), argv, user=user)
+    os.execvp(words[0], words)
