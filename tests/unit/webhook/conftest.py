@@ -1,0 +1,30 @@
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+
+Apply = Callable[[Mapping[str, Any], Iterable[Mapping[str, Any]]], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def apply() -> Apply:
+    """Applies `add` and `remove` of object members, strictly: a missing parent is an error."""
+
+    def run(item: Mapping[str, Any], patch: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        result = copy.deepcopy(dict(item))
+        for op in patch:
+            *parents, last = (
+                part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]
+            )
+            target = result
+            for parent in parents:
+                target = target[parent]
+            if op["op"] == "remove":
+                del target[last]
+            else:
+                assert op["op"] == "add"
+                target[last] = copy.deepcopy(op["value"])
+        return result
+
+    return run

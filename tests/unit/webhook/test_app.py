@@ -1,0 +1,155 @@
+import base64
+import json
+import logging
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slurmlet.contracts.request import RequestPolicy
+from slurmlet.webhook.app import MAX_BODY, create_app
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["metadata", "spec", "containers", "annotations", "tolerations", "type", "labels"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def client() -> FlaskClient:
+    return create_app(RequestPolicy()).test_client()
+
+
+def review(item: Any, *, kind: str = "Service", operation: object = "CREATE", **more: Any) -> Any:
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "e911857d",
+            "kind": {"group": "", "version": "v1", "kind": kind},
+            "operation": operation,
+            "namespace": "alice",
+            "userInfo": {"username": "alice"},
+            "object": item,
+            **more,
+        },
+    }
+
+
+def answer(client: FlaskClient, body: Any) -> dict[str, Any]:
+    response = client.post("/mutate", json=body)
+    assert response.status_code == 200
+    result: dict[str, Any] = response.get_json()
+    assert (result["apiVersion"], result["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+    inner: dict[str, Any] = result["response"]
+    assert inner["uid"] == "e911857d"
+    return inner
+
+
+def test_a_patch_goes_back_with_the_uid(client: FlaskClient) -> None:
+    response = answer(client, review({"metadata": {"name": "web"}, "spec": {"type": "ClusterIP"}}))
+    assert response["allowed"] is True
+    assert response["patchType"] == "JSONPatch"
+    assert {"op": "add", "path": "/spec/clusterIP", "value": "None"} in json.loads(
+        base64.b64decode(response["patch"])
+    )
+
+
+def test_a_denial_carries_its_sentence(client: FlaskClient) -> None:
+    item = {"metadata": {"annotations": {"slurmlet.io/nodes": "2"}}, "spec": {"containers": []}}
+    response = answer(client, review(item, kind="Pod"))
+    assert response["allowed"] is False
+    assert response["status"]["code"] == 422
+    assert "slurmlet.io/nodes" in response["status"]["message"]
+    assert "patch" not in response
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "ConfigMap"},
+        {"operation": "DELETE"},
+        {"operation": "CONNECT"},
+        {"subResource": "status"},
+        {"namespace": "kube-system"},
+        {"namespace": "slurmlet-system"},
+    ],
+)
+def test_what_is_not_ours_passes_unchanged(client: FlaskClient, changes: dict[str, Any]) -> None:
+    response = answer(client, review({"metadata": {}, "spec": {"type": "ClusterIP"}}, **changes))
+    assert response == {"uid": "e911857d", "allowed": True}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {}}',
+        json.dumps({**review({}), "request": None}).encode(),
+        json.dumps(review(None)).encode(),
+        json.dumps(review({}, operation=1)).encode(),
+    ],
+)
+def test_a_bad_body_is_the_callers_error(client: FlaskClient, body: bytes) -> None:
+    response = client.post("/mutate", data=body)
+    assert response.status_code == 400
+    assert response.data.strip()
+
+
+def test_a_body_above_the_bound_is_refused(client: FlaskClient) -> None:
+    assert client.post("/mutate", data=b" " * (MAX_BODY + 1)).status_code == 413
+
+
+def test_an_object_of_wrong_form_is_denied_and_not_an_error_of_the_server(
+    client: FlaskClient,
+) -> None:
+    response = answer(client, review({"metadata": {}, "spec": {"containers": 7}}, kind="Pod"))
+    assert response["allowed"] is False
+    assert "e911857d" in response["status"]["message"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(item=JSON, old=JSON, kind=st.sampled_from(["Pod", "Service"]), create=st.booleans())
+def test_no_object_makes_a_500(
+    client: FlaskClient, item: Any, old: Any, kind: str, create: bool
+) -> None:
+    operation = "CREATE" if create else "UPDATE"
+    body = review(item, kind=kind, operation=operation, oldObject=old)
+    assert client.post("/mutate", json=body).status_code in (200, 400)
+
+
+def test_one_json_line_per_decision(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    item = {"metadata": {"generateName": "web-"}, "spec": {"type": "ClusterIP"}}
+    logger = logging.getLogger("slurmlet.webhook.decisions")
+    logger.propagate = True
+    with caplog.at_level(logging.INFO, logger=logger.name):
+        answer(client, review(item, dryRun=True))
+    (record,) = [json.loads(r.getMessage()) for r in caplog.records if r.name == logger.name]
+    assert record["namespace"] == "alice"
+    assert record["name"] == "web-"
+    assert record["user"] == "alice"
+    assert record["dryRun"] is True
+    assert record["allowed"] is True
+    assert record["patched"] == ["/spec/clusterIP", "/spec/clusterIPs"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 200

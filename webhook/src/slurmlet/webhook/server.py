@@ -1,0 +1,81 @@
+"""gunicorn with TLS around the application."""
+
+import logging
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from slurmlet.common.tls import server_context
+from slurmlet.webhook.app import decisions
+from slurmlet.webhook.config import WebhookConfig
+
+THREADS = 16
+"""The API server opens as many connections as it has requests under way and keeps 25 of them."""
+KEEPALIVE_SECONDS = 120
+"""Longer than the API server keeps an idle connection (90 s), else it posts into one that we are
+just closing and reports EOF."""
+GRACE_SECONDS = 10
+"""Requests under way at a stop: the API server gives up on each after 3 s."""
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, app: Flask, settings: dict[str, Any]) -> None:
+        self._app = app
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._app
+
+
+def serve(config: WebhookConfig, app: Flask) -> None:
+    """Serve until a signal ends the process.
+
+    Raises:
+        OSError, ssl.SSLError: the certificate or its key cannot be used.
+    """
+    # Before gunicorn forks, so that a wrong file is one line and not a worker that restarts.
+    server_context(cert=config.cert_file, key=config.key_file)
+    log_decisions()
+    _Server(app, settings(config)).run()
+
+
+def settings(config: WebhookConfig) -> dict[str, Any]:
+    """gunicorn's settings."""
+
+    def context(_config: object, _default: object) -> ssl.SSLContext:
+        # Called per connection: a renewed certificate serves the next one without a restart.
+        return server_context(cert=config.cert_file, key=config.key_file)
+
+    return {
+        "bind": f"{config.address}:{config.port}",
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "keepalive": KEEPALIVE_SECONDS,
+        "graceful_timeout": GRACE_SECONDS,
+        "certfile": config.cert_file,
+        "keyfile": config.key_file,
+        "ssl_context": context,
+        "forwarded_allow_ips": "",
+        "control_socket_disable": True,
+        "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
+        "proc_name": "slurmlet-webhook",
+    }
+
+
+def log_decisions() -> None:
+    """Bare JSON lines on standard output, apart from what else is logged."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    decisions.handlers = [handler]
+    decisions.setLevel(logging.INFO)
+    decisions.propagate = False
