@@ -1,0 +1,94 @@
+"""Who a request runs as, and whether it may ask for what it asks. No I/O."""
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from slurmlet.contracts.brokerproto import RefusedError
+from slurmlet.contracts.identity import (
+    MIN_UID,
+    Identity,
+    IdentityError,
+    IdentityMap,
+    permitted,
+)
+
+_RESTRICTED: tuple[Literal["account", "partition", "qos"], ...] = ("account", "partition", "qos")
+_NO_LOGIN = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A Unix user as the name service knows it; `groups` are all of its group ids."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+
+def account_of(
+    namespace: str, *, identities: IdentityMap, find: Callable[[str], Account | None]
+) -> tuple[Identity, Account]:
+    """The identity of a namespace and its Unix account.
+
+    Raises:
+        RefusedError: the namespace is not mapped, or its user may not run jobs.
+    """
+    try:
+        identity = identities.lookup(namespace)
+    except IdentityError as error:
+        raise RefusedError(str(error)) from None
+    account = find(identity.user)
+    if account is None:
+        raise RefusedError(f"user {identity.user!r} of namespace {namespace!r} does not exist here")
+    problem = _account_problem(account, least=max(identities.minUid, MIN_UID))
+    if problem:
+        raise RefusedError(f"user {identity.user!r} of namespace {namespace!r} {problem}")
+    return identity, account
+
+
+def authorised_options(
+    options: Mapping[str, str], *, identity: Identity, namespace: str
+) -> dict[str, str]:
+    """The options of a submission, completed with what the identity map restricts.
+
+    What the map lists and the request leaves out is set to the map's first entry, because Slurm's
+    own default need not be on the list.
+
+    Raises:
+        RefusedError: the map does not let this namespace ask for an account, partition or QOS.
+    """
+    result = dict(options)
+    for option in _RESTRICTED:
+        allowed = {
+            "account": identity.accounts,
+            "partition": identity.partitions,
+            "qos": identity.qos,
+        }[option]
+        if option not in result:
+            if allowed:
+                result[option] = allowed[0]
+        elif not permitted(identity, option, result[option]):
+            raise RefusedError(
+                f"{option} {result[option]!r} is not permitted to namespace {namespace!r};"
+                f" permitted are {', '.join(allowed)}"
+            )
+    return result
+
+
+def _account_problem(account: Account, *, least: int) -> str | None:
+    if account.uid < least:
+        return f"has uid {account.uid}, below the least permitted {least}"
+    if account.gid < 1 or 0 in account.groups:
+        return "is in group root, which pods may not be"
+    if posixpath.basename(account.shell) in _NO_LOGIN:
+        return f"may not log in (shell {account.shell})"
+    home = account.home
+    plain = home.isprintable() and "\\" not in home
+    if not home.startswith("/") or posixpath.normpath(home) != home or not plain:
+        return f"has the unusable home directory {home!r}"
+    return None

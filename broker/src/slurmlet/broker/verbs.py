@@ -1,0 +1,178 @@
+"""The three verbs. Each runs in a child that has become the user of the namespace."""
+
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from slurmlet.broker.config import Settings, load_identity_map
+from slurmlet.broker.policy import Account, account_of, authorised_options
+from slurmlet.broker.process import call_as, execute
+from slurmlet.broker.slurm import cancelled, submitted
+from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, Request, Submit
+from slurmlet.contracts.identity import Identity, IdentityMap
+from slurmlet.contracts.names import ENV_AGENT, ENV_POD_UID, ENV_TOKEN, JOB_SCRIPT
+from slurmlet.contracts.request import JobRequest, sbatch_argv
+from slurmlet.contracts.site import user_dir
+
+_HEADER = 8
+"""Bytes before a read-log child's content: the file's size, big-endian."""
+
+
+def answer(
+    request: Request,
+    *,
+    settings: Settings,
+    find: Callable[[str], Account | None],
+    load: Callable[[str], IdentityMap] = load_identity_map,
+) -> tuple[Answer, bytes]:
+    """Carry out a request; the bytes follow the answer on the wire.
+
+    Raises:
+        RefusedError: the identity map does not allow it.
+        ConfigError: the identity map cannot be used.
+    """
+    identities = load(settings.identity_file)
+    identity, account = account_of(request.namespace, identities=identities, find=find)
+    if isinstance(request, Submit):
+        return submit(request, identity=identity, account=account, settings=settings), b""
+    if isinstance(request, Cancel):
+        return cancel(request, account=account, settings=settings), b""
+    return read_log(request, account=account, settings=settings)
+
+
+def find_account(name: str) -> Account | None:
+    """The account that the name service has under this name."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(
+        name=entry.pw_name,
+        uid=entry.pw_uid,
+        gid=entry.pw_gid,
+        groups=tuple(sorted(set(os.getgrouplist(entry.pw_name, entry.pw_gid)))),
+        home=entry.pw_dir,
+        shell=entry.pw_shell,
+    )
+
+
+def submit(request: Submit, *, identity: Identity, account: Account, settings: Settings) -> Answer:
+    """sbatch, with an environment made from scratch and nothing of the pod in the script."""
+    job = JobRequest(
+        namespace=request.namespace,
+        pod=request.pod,
+        uid=request.uid,
+        attempt=request.attempt,
+        options=authorised_options(request.options, identity=identity, namespace=request.namespace),
+        grace_seconds=request.grace_seconds,
+    )
+    boot = Path(state_dir(account, settings)) / "boot"
+    # In file names % begins a field of sbatch.
+    output = str(boot).replace("%", "%%") + "/%j.boot"
+    argv = [
+        settings.broker.sbatch,
+        *sbatch_argv(job, cluster=settings.cluster.name, boot_output=output),
+    ]
+    environment = _environment(account, settings) | {
+        ENV_AGENT: request.agent,
+        ENV_POD_UID: request.uid,
+        ENV_TOKEN: request.token,
+    }
+
+    def work() -> None:
+        # The umask makes every directory 0700.
+        boot.mkdir(parents=True, exist_ok=True)
+        execute(argv, environment=environment)
+
+    ended = call_as(
+        account, work, stdin=JOB_SCRIPT.encode(), timeout=settings.broker.submit_timeout
+    )
+    return submitted(
+        code=ended.code,
+        stdout=ended.stdout.decode(errors="replace"),
+        stderr=ended.stderr.decode(errors="replace"),
+        secret=request.token,
+    )
+
+
+def cancel(request: Cancel, *, account: Account, settings: Settings) -> Answer:
+    """scancel as the user, so that Slurm itself refuses jobs of others."""
+    argv = [settings.broker.scancel, str(request.job_id)]
+    environment = _environment(account, settings)
+    ended = call_as(
+        account,
+        lambda: execute(argv, environment=environment),
+        timeout=settings.broker.cancel_timeout,
+    )
+    return cancelled(code=ended.code, stderr=ended.stderr.decode(errors="replace"))
+
+
+def read_log(request: ReadLog, *, account: Account, settings: Settings) -> tuple[Answer, bytes]:
+    """A slice of a file that the user's own process opens."""
+    root = state_dir(account, settings)
+    parts = ("pods", request.uid, *request.file.split("/"))
+
+    def work() -> None:
+        descriptor = open_beneath(root, parts)
+        size = os.fstat(descriptor).st_size
+        _write_all(size.to_bytes(_HEADER, "big"))
+        offset, end = request.offset, min(request.offset + request.limit, size)
+        while offset < end:
+            data = os.pread(descriptor, min(end - offset, 65536), offset)
+            if not data:
+                break
+            _write_all(data)
+            offset += len(data)
+
+    ended = call_as(account, work, timeout=settings.broker.read_timeout)
+    if ended.code is None:
+        return Answer(error="the file system did not answer in time", retry=True), b""
+    if ended.code != 0 or len(ended.stdout) < _HEADER:
+        return Answer(error=f"{request.file}: {ended.stderr.decode(errors='replace')}"), b""
+    content = ended.stdout[_HEADER:]
+    total = int.from_bytes(ended.stdout[:_HEADER], "big")
+    return Answer(size=len(content), total=total), content
+
+
+def state_dir(account: Account, settings: Settings) -> str:
+    """Where the account keeps its pods' state; absolute, as both its parts were checked to be."""
+    return user_dir(
+        settings.cluster.state_dir,
+        cluster=settings.cluster.name,
+        user=account.name,
+        home=account.home,
+    )
+
+
+def open_beneath(root: str, parts: tuple[str, ...]) -> int:
+    """Open a regular file below a directory without following a link on the way.
+
+    Raises:
+        OSError: it does not exist, is no regular file, or a link is in the way.
+    """
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    for part in parts[:-1]:
+        directory = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    # O_NONBLOCK: opening a FIFO must not hang.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(parts[-1], flags, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", parts[-1])
+    return descriptor
+
+
+def _environment(account: Account, settings: Settings) -> dict[str, str]:
+    return {
+        "PATH": settings.broker.path,
+        "HOME": account.home,
+        "USER": account.name,
+        "LANG": settings.broker.lang,
+    }
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
