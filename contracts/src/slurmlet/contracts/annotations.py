@@ -18,6 +18,11 @@ _RESOURCE = rf"{_WORD}(?:[:/=]{_WORD}){{0,3}}"
 _DEPENDENCY = r"[a-z]{1,16}(?::[0-9+]{1,24}){0,16}"
 _RESOURCES = rf"{_RESOURCE}(?:,{_RESOURCE}){{0,15}}"
 
+_HOSTS = r"[A-Za-z0-9][A-Za-z0-9_.,\[\]-]{0,255}"
+
+FLAGS_ONLY = frozenset({"exclude", "nodelist", "threads-per-core"})
+"""Options of `OPTIONS` that have no typed key: only free flags may ask for them."""
+
 OPTIONS: Mapping[str, re.Pattern[str]] = {
     name: re.compile(pattern)
     for name, pattern in {
@@ -44,6 +49,9 @@ OPTIONS: Mapping[str, re.Pattern[str]] = {
         "deadline": _MOMENT,
         "hint": r"compute_bound|memory_bound|multithread|nomultithread",
         "mail-type": r"[A-Z][A-Z0-9_,]{0,127}",
+        "exclude": _HOSTS,
+        "nodelist": _HOSTS,
+        "threads-per-core": _COUNT,
         "mail-user": r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,127}",
     }.items()
 }
@@ -62,6 +70,8 @@ SHORT_OPTIONS: Mapping[str, str] = {
     "L": "licenses",
     "d": "dependency",
     "b": "begin",
+    "w": "nodelist",
+    "x": "exclude",
 }
 
 FLAG_ALIASES = (
@@ -99,7 +109,7 @@ def read_annotations(annotations: Mapping[str, str]) -> Asked:
         errors.extend(problems)
     for name in OPTIONS:
         key = PREFIX + name
-        if key in annotations:
+        if name not in FLAGS_ONLY and key in annotations:
             problem = option_problem(name, annotations[key])
             if problem:
                 errors.append(f"annotation {key}: {problem}")

@@ -1,0 +1,27 @@
+"""The demo is the README's second command, so it runs here as a newcomer would run it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.conftest import Lab
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.claim("F5")
+@pytest.mark.timeout(600)
+def test_demo_shows_the_main_job(lab: Lab) -> None:
+    result = subprocess.run(
+        [ROOT / "examples" / "demo"],
+        env={**os.environ, "LAB": lab.name},
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "None" in result.stdout, "the Service is headless"
+    assert result.stdout.count("/alice/worker-") >= 6, "six workers are six jobs"
+    assert "The lab is still up" in result.stdout
