@@ -1,4 +1,5 @@
-"""The `[kubelet]` table of slurmlet.toml. Dataclasses only, so that the lease process stays small."""
+"""The `[kubelet]` table of slurmlet.toml. Nothing but dataclasses: the small lease process reads it
+too."""
 
 from dataclasses import dataclass, field
 
