@@ -162,6 +162,8 @@ def _controller_manager(config: Config) -> Process:
         "cluster-signing-key-file": pki / "ca.key",
         "client-ca-file": pki / "ca.crt",
         "requestheader-client-ca-file": pki / "front-proxy-ca.crt",
+        # Its default is made at start, in /usr/libexec.
+        "flex-volume-plugin-volume-path": config.data_dir / "flexvolume",
         "kube-api-qps": 500,
         "kube-api-burst": 1000,
         "profiling": False,
