@@ -17,6 +17,7 @@ WEBHOOK_PORT = 10270
 
 ADMISSION_LABEL = "slurmlet.io/admission"
 HEADLESS_LABEL = "slurmlet.io/headless"
+PARTITION_LABEL = "slurmlet.io/partition"
 LARGEST_ANNOTATION = "slurmlet.io/largest"
 ENGINE_ANNOTATION = "slurmlet.io/engine"
 FLAGS_ANNOTATION = "slurmlet.io/flags"

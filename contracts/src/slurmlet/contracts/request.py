@@ -7,11 +7,10 @@ from math import ceil
 from typing import Any
 
 from slurmlet.contracts.annotations import read_annotations
-from slurmlet.contracts.names import job_comment, job_name
+from slurmlet.contracts.names import PARTITION_LABEL, job_comment, job_name
 from slurmlet.contracts.quantity import QuantityError, mib, parse
 
 DEFAULT_GRACE_SECONDS = 30
-_PARTITION_SELECTOR = "slurmlet.io/partition"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +151,7 @@ def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
     deadline = spec.get("activeDeadlineSeconds")
     if deadline:
         options["time"] = str(ceil(int(deadline) / 60))
-    partition = (spec.get("nodeSelector") or {}).get(_PARTITION_SELECTOR)
+    partition = (spec.get("nodeSelector") or {}).get(PARTITION_LABEL)
     if partition:
         options["partition"] = str(partition)
     return options
