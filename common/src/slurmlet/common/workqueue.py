@@ -5,6 +5,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from slurmlet.common.kube import ApiError, UnreachableError
+
 log = logging.getLogger(__name__)
 
 BACKOFF_SECONDS = (0.2, 60.0)
@@ -62,12 +64,16 @@ class WorkQueue:
             try:
                 pause = await self._work(key)
                 self._failures.pop(key, None)
-            except Exception:
+            except Exception as error:
                 # One key's error must not end the work on the others.
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 low, high = BACKOFF_SECONDS
                 pause = random.uniform(0.5, 1) * min(high, low * 2 ** min(failures, 16))
-                log.exception("%s: failed %d times in a row", key, failures)
+                # Where an answer of the API server was raised says nothing that it does not say.
+                known = isinstance(error, ApiError | UnreachableError)
+                log.warning(
+                    "%s: failed %d times in a row: %s", key, failures, error, exc_info=not known
+                )
             finally:
                 self._running.discard(key)
             if key in self._again:
