@@ -55,8 +55,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         serve(config, create_app(policy))
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            f"{arguments.config}: webhook.cert_file {config.cert_file} with webhook.key_file"
-            f" {config.key_file}: {error.strerror or error}"
+            f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"
+            f" webhook.serving_key {config.serving_key}: {error.strerror or error}"
         ) from None
 
 

@@ -14,8 +14,8 @@ class WebhookConfig:
 
     address: str = "0.0.0.0"
     port: int = WEBHOOK_PORT
-    cert_file: str = f"{PKI_DIR}/webhook.crt"
-    key_file: str = f"{PKI_DIR}/webhook.key"
+    serving_cert: str = f"{PKI_DIR}/webhook.crt"
+    serving_key: str = f"{PKI_DIR}/webhook.key"
 
 
 def load(path: str | Path) -> tuple[WebhookConfig, RequestPolicy]:

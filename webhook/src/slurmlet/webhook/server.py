@@ -43,7 +43,7 @@ def serve(config: WebhookConfig, app: Flask) -> None:
         OSError, ssl.SSLError: the certificate or its key cannot be used.
     """
     # Before gunicorn forks, so that a wrong file is one line and not a worker that restarts.
-    server_context(cert=config.cert_file, key=config.key_file)
+    server_context(cert=config.serving_cert, key=config.serving_key)
     log_decisions()
     _Server(app, settings(config)).run()
 
@@ -53,7 +53,7 @@ def settings(config: WebhookConfig) -> dict[str, Any]:
 
     def context(_config: object, _default: object) -> ssl.SSLContext:
         # Called per connection: a renewed certificate serves the next one without a restart.
-        return server_context(cert=config.cert_file, key=config.key_file)
+        return server_context(cert=config.serving_cert, key=config.serving_key)
 
     return {
         "bind": f"{config.address}:{config.port}",
@@ -62,8 +62,8 @@ def settings(config: WebhookConfig) -> dict[str, Any]:
         "threads": THREADS,
         "keepalive": KEEPALIVE_SECONDS,
         "graceful_timeout": GRACE_SECONDS,
-        "certfile": config.cert_file,
-        "keyfile": config.key_file,
+        "certfile": config.serving_cert,
+        "keyfile": config.serving_key,
         "ssl_context": context,
         "forwarded_allow_ips": "",
         "control_socket_disable": True,

@@ -1,0 +1,51 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def pod() -> Make:
+    """Makes an unbound pod; keywords are fields of its spec."""
+
+    def make(*, name: str = "web", **spec: Any) -> dict[str, Any]:
+        return {
+            "metadata": {
+                "name": name,
+                "namespace": "alice",
+                "uid": f"uid-{name}",
+                "resourceVersion": "1",
+            },
+            "spec": {
+                "schedulerName": "slurmlet-scheduler",
+                "tolerations": [{"key": "slurmlet.io/slurm", "operator": "Exists"}],
+                **spec,
+            },
+            "status": {"phase": "Pending"},
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def node() -> Make:
+    """Makes the virtual node as the agent registers it; keywords are fields of its spec."""
+
+    def make(*, name: str = "slurm", labels: dict[str, str] | None = None, **spec: Any) -> Any:
+        return {
+            "metadata": {
+                "name": name,
+                "resourceVersion": "1",
+                "labels": {
+                    "type": "virtual-kubelet",
+                    "kubernetes.io/os": "linux",
+                    **(labels or {}),
+                },
+                "annotations": {"slurmlet.io/largest": '{"cpu":{"cpu":16},"debug":{"cpu":16}}'},
+            },
+            "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}], **spec},
+        }
+
+    return make
