@@ -1,0 +1,139 @@
+"""Writes docs/annotations.md from what the code accepts: `gen_annotations.py`, run in the venv."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from slurmlet.contracts import annotations, names
+
+PAGE = Path(__file__).parents[2] / "docs" / "annotations.md"
+
+OPTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "account": ("account that is charged", ("phys",)),
+    "partition": ("partition, or several to choose from", ("debug", "cpu,debug")),
+    "qos": ("quality of service", ("normal",)),
+    "time": ("time limit of the job, as sbatch reads it", ("30", "1:30:00", "2-12")),
+    "nodes": ("nodes of the job; a pod runs on one", ("1",)),
+    "ntasks": ("tasks that the job has room for", ("4",)),
+    "ntasks-per-node": ("the same, by node", ("4",)),
+    "cpus-per-task": ("CPUs, instead of what the pod's resources say", ("8",)),
+    "mem": ("memory of the job, instead of what the pod's resources say", ("2000M", "4G")),
+    "mem-per-cpu": ("memory by CPU; replaces `mem`", ("1G",)),
+    "gres": ("generic resources", ("gpu:2", "gpu:a100:1,shard:4")),
+    "gpus": ("GPUs of the job; replaces the `gres` of the pod's resources", ("2", "a100:1")),
+    "constraint": ("features that the node must have", ("skylake", "skylake&ib")),
+    "reservation": ("reservation to run in", ("course",)),
+    "licenses": ("licences", ("matlab:2",)),
+    "dependency": ("jobs to wait for", ("afterok:1234", "afterany:12:13,singleton")),
+    "exclusive": ("a node without other jobs; an empty value means of anyone", ("", "user")),
+    "wckey": ("workload characterisation key", ("paper7",)),
+    "nice": ("lowers the priority", ("100",)),
+    "begin": ("not before", ("now+1hour", "2030-01-31T08:00")),
+    "deadline": ("remove the job if it cannot end before", ("2030-01-31T18:00",)),
+    "hint": ("how the application uses cores", ("nomultithread",)),
+    "mail-type": ("events to send mail about", ("END,FAIL",)),
+    "exclude": ("hosts that the job must not get", ("c[1-4]",)),
+    "nodelist": ("hosts that the job must get", ("c2",)),
+    "threads-per-core": ("threads of a core that the job uses", ("1",)),
+    "mail-user": ("who gets the mail", ("alice@example.org",)),
+}
+"""Meaning and examples of each option that contracts.annotations accepts."""
+
+WRITTEN: Mapping[str, str] = {
+    names.JOB_ID_ANNOTATION: "id of the pod's job",
+    names.JOB_STATE_ANNOTATION: "the job's state, in Slurm's words",
+    names.NODES_ANNOTATION: "nodes that the job runs on",
+    names.REQUEST_ANNOTATION: "what the pod asks of Slurm, as JSON: long option → value",
+    names.ATTEMPT_ANNOTATION: "how many jobs this pod has had before",
+}
+
+_HEAD = f"""\
+<!-- Made by tests/tools/gen_annotations.py; change that. -->
+
+# Annotations of pods
+
+A pod asks Slurm for something with an annotation whose key is `{names.PREFIX}` and the name of a
+long option of sbatch:
+
+```yaml
+metadata:
+  annotations:
+    {names.PREFIX}partition: debug
+    {names.PREFIX}time: "30"
+```
+
+Quote values that YAML would read as a number or a truth value. Put the annotations on the **pod**:
+in a Deployment or a Job that is `spec.template.metadata.annotations`.
+
+A value that sbatch could not mean is refused when the pod is created, with a message that names
+the annotation. The exact patterns stand in `contracts/annotations.py`. Whether the account, the
+partition or the QOS may be used is decided at submission, by the administrator's identity map and
+by Slurm. What wins when several sources name one option: [contracts](contracts.md#annotations).
+
+## Options
+
+| key | meaning | examples |
+|---|---|---|
+"""
+
+_ALIASES = "\n".join(f"- `{key}`" for key in annotations.FLAG_ALIASES)
+_SHORT = " ".join(f"`-{short}`" for short in annotations.SHORT_OPTIONS)
+
+_TAIL = f"""
+## Free text
+
+`{names.FLAGS_ANNOTATION}` holds options as they would follow `sbatch`:
+
+```yaml
+    {names.FLAGS_ANNOTATION}: --partition=debug --time 30 -c 2
+```
+
+It is split by the rules of a shell, but no shell sees it. Allowed are the options above, in their
+long form or in the short one that sbatch has for them, and a few that have no key of their own:
+
+FREE
+
+Short forms: {_SHORT}.
+Anything else is refused, and so is a text of more than {annotations.MAX_FLAGS_LENGTH} characters.
+An option that also has a key of its own takes the value of that key.
+
+The same text is read from keys of other systems, with a warning that names the key to use:
+
+{_ALIASES}
+
+## Engine
+
+`{names.ENGINE_ANNOTATION}` names the container engine for the pod, one of those that the site
+allows (`crun`, `apptainer`). Without it the site's default runs the pod.
+
+## Written by slurmlet
+
+What you write under `{names.STATUS_PREFIX}` is removed when the pod is created.
+
+| key | value |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    typed = [_row(name) for name in annotations.OPTIONS if name not in annotations.FLAGS_ONLY]
+    free = "\n".join(f"- `--{name}`: {OPTIONS[name][0]}" for name in sorted(annotations.FLAGS_ONLY))
+    written = [f"| `{key}` | {text} |" for key, text in WRITTEN.items()]
+    tail = _TAIL.replace("FREE", free)
+    return _HEAD + "\n".join(typed) + "\n" + tail + "\n".join(written) + "\n"
+
+
+def _row(name: str) -> str:
+    meaning, examples = OPTIONS[name]
+    shown = ", ".join(f'`"{text}"`' for text in examples)
+    return f"| `{names.PREFIX}{name}` | {meaning} | {shown} |"
+
+
+def main() -> int:
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

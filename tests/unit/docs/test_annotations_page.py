@@ -1,0 +1,48 @@
+"""docs/annotations.md says what the code accepts."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurmlet.contracts import annotations, names
+
+_TOOL = Path(__file__).parents[2] / "tools" / "gen_annotations.py"
+_SPEC = importlib.util.spec_from_file_location("gen_annotations", _TOOL)
+assert _SPEC and _SPEC.loader
+generator = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = generator
+_SPEC.loader.exec_module(generator)
+
+_EXAMPLES = [
+    (name, example) for name, (_, examples) in generator.OPTIONS.items() for example in examples
+]
+
+
+def test_the_page_is_current() -> None:
+    assert generator.PAGE.read_text() == generator.page(), f"run {_TOOL.name} and commit the page"
+
+
+def test_every_option_is_described() -> None:
+    assert generator.OPTIONS.keys() == annotations.OPTIONS.keys()
+
+
+def test_every_annotation_that_we_write_is_described() -> None:
+    written = {
+        value
+        for name, value in vars(names).items()
+        if name.endswith("_ANNOTATION") and value.startswith(names.STATUS_PREFIX)
+    }
+    assert generator.WRITTEN.keys() == written
+
+
+@pytest.mark.parametrize(("name", "example"), _EXAMPLES)
+def test_every_example_is_accepted(name: str, example: str) -> None:
+    asked = (
+        annotations.read_annotations({names.FLAGS_ANNOTATION: f"--{name}={example}"})
+        if name in annotations.FLAGS_ONLY
+        else annotations.read_annotations({names.PREFIX + name: example})
+    )
+    assert not asked.errors
+    assert asked.options == {name: example}
