@@ -90,7 +90,8 @@ def test_a_server_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     assert dog.failure and dog.failure.startswith("disk full: server")
 
 
-def test_a_missing_program_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_program_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "FIRST_DELAY_S", 0.001)
     spec = Process(name="s", unit="s", description="", argv=("/nowhere/s",), listens=())
     dog = Watchdog([spec], log=lambda name: tmp_path / name, report=lambda _: None)
     dog.start()

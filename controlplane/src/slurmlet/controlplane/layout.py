@@ -163,7 +163,7 @@ def _controller_manager(config: Config) -> Process:
         "client-ca-file": pki / "ca.crt",
         "requestheader-client-ca-file": pki / "front-proxy-ca.crt",
         # Its default is made at start, in /usr/libexec.
-        "flex-volume-plugin-volume-path": config.data_dir / "flexvolume",
+        "flex-volume-plugin-dir": config.data_dir / "flexvolume",
         "kube-api-qps": 500,
         "kube-api-burst": 1000,
         "profiling": False,
