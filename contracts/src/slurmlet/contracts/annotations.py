@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, re.Pattern[str]] = {
         "mem-per-cpu": _MEMORY,
         "gres": _RESOURCES,
         "gpus": _RESOURCE,
-        "constraint": r"[A-Za-z0-9_][A-Za-z0-9_.,&|*()\[\]-]{0,255}",
+        "constraint": r"[A-Za-z0-9_(\[][A-Za-z0-9_.,&|*()\[\]-]{0,255}",
         "reservation": _WORDS,
         "licenses": _RESOURCES,
         "dependency": rf"{_DEPENDENCY}(?:[,?]{_DEPENDENCY}){{0,8}}",

@@ -12,7 +12,9 @@ _SUFFIXES = {
     **{name: Fraction(1000**power) for power, name in enumerate("kMGTPE", start=1)},
     **{f"{name}i": Fraction(1024**power) for power, name in enumerate("KMGTPE", start=1)},
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([eE][+-]?\d{1,2})|([a-zA-Z]{0,2}))")
+_QUANTITY = re.compile(
+    r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([eE][+-]?\d{1,2})|([a-zA-Z]{0,2}))", re.ASCII
+)
 _MAX_LENGTH = 64
 MIB = 1024**2
 
@@ -27,9 +29,10 @@ def parse(text: str | int | float) -> Fraction:
     Raises:
         QuantityError: not a quantity.
     """
-    match = _QUANTITY.fullmatch(str(text)[: _MAX_LENGTH + 1])
+    written = str(text)
+    match = _QUANTITY.fullmatch(written) if len(written) <= _MAX_LENGTH else None
     if not match or (match[3] or "") not in _SUFFIXES:
-        raise QuantityError(f"{text!r} is no quantity such as 500m, 2 or 1.5Gi")
+        raise QuantityError(f"{written[:_MAX_LENGTH]!r} is no quantity such as 500m, 2 or 1.5Gi")
     exponent = Fraction(10) ** int(match[2][1:]) if match[2] else Fraction(1)
     return Fraction(match[1]) * exponent * _SUFFIXES[match[3] or ""]
 
