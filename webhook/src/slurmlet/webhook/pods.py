@@ -7,7 +7,7 @@ nothing that a user writes here can widen what the job may have.
 import json
 from typing import Any
 
-from slurmlet.contracts.annotations import OPTIONS
+from slurmlet.contracts.annotations import FLAGS_ONLY, OPTIONS
 from slurmlet.contracts.names import (
     ENGINE_ANNOTATION,
     FLAGS_ANNOTATION,
@@ -20,7 +20,10 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.request import RequestPolicy, translate
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 
-_KNOWN = {PREFIX + name for name in OPTIONS} | {ENGINE_ANNOTATION, FLAGS_ANNOTATION}
+_KNOWN = {PREFIX + name for name in OPTIONS.keys() - FLAGS_ONLY} | {
+    ENGINE_ANNOTATION,
+    FLAGS_ANNOTATION,
+}
 _MIRROR = "kubernetes.io/config.mirror"
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_SECONDS = 300
