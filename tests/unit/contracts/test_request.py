@@ -1,0 +1,218 @@
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurmlet.contracts.request import (
+    JobRequest,
+    RequestPolicy,
+    effective_resources,
+    grace_seconds,
+    sbatch_argv,
+    translate,
+)
+
+POLICY = RequestPolicy(pod_overhead_memory=0)
+
+
+def container(
+    requests: dict[str, Any] | None = None, limits: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    return {"name": "c", "resources": {"requests": requests or {}, "limits": limits or {}}, **more}
+
+
+def pod(*containers: dict[str, Any], annotations: dict[str, str] | None = None, **spec: Any) -> Any:
+    return {
+        "metadata": {"name": "web", "annotations": annotations or {}},
+        "spec": {"containers": list(containers) or [container()], **spec},
+    }
+
+
+def options(item: dict[str, Any], policy: RequestPolicy = POLICY) -> dict[str, str]:
+    translation = translate(item, policy)
+    assert translation.errors == ()
+    return dict(translation.options)
+
+
+def sidecar(**requests: str) -> dict[str, Any]:
+    return container(requests, restartPolicy="Always")
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted"),
+    [
+        (pod(), {"cpus-per-task": "1", "mem": "256M"}),
+        (
+            pod(container({"cpu": "500m", "memory": "64Mi"})),
+            {"cpus-per-task": "1", "mem": "64M"},
+        ),
+        (
+            pod(container({"cpu": "1"}), container({"cpu": "1100m"})),
+            {"cpus-per-task": "3", "mem": "256M"},
+        ),
+        (pod(container({"memory": "64M"})), {"cpus-per-task": "1", "mem": "62M"}),
+        (
+            pod(container({"cpu": "1", "memory": "1Gi"}, {"cpu": "4", "memory": "2Gi"})),
+            {"cpus-per-task": "1", "mem": "2048M"},
+        ),
+        (
+            pod(
+                container({"memory": "1Gi"}, {"memory": "2Gi"}),
+                container({"memory": "1Gi"}),
+            ),
+            {"cpus-per-task": "1", "mem": "2048M"},
+        ),
+        (pod(container(None, {"cpu": "3"})), {"cpus-per-task": "3", "mem": "256M"}),
+        (
+            pod(container(None, {"nvidia.com/gpu": "2"})),
+            {"cpus-per-task": "1", "mem": "256M", "gres": "gpu:2"},
+        ),
+        (
+            pod(container(None, {"example.org/fpga": 1})),
+            {"cpus-per-task": "1", "mem": "256M"},
+        ),
+        (
+            pod(activeDeadlineSeconds=61),
+            {"cpus-per-task": "1", "mem": "256M", "time": "2"},
+        ),
+        (
+            pod(nodeSelector={"slurmlet.io/partition": "debug", "kubernetes.io/os": "linux"}),
+            {"cpus-per-task": "1", "mem": "256M", "partition": "debug"},
+        ),
+    ],
+)
+def test_what_a_spec_asks_of_slurm(item: dict[str, Any], wanted: dict[str, str]) -> None:
+    assert options(item) == wanted
+
+
+def test_memory_is_never_nothing_and_carries_the_supervisors_part() -> None:
+    assert options(pod(), RequestPolicy())["mem"] == "320M"
+    assert options(pod(container({"memory": "0"})), RequestPolicy())["mem"] == "320M"
+    assert options(pod(container({"cpu": "0"})))["cpus-per-task"] == "1"
+
+
+def test_the_site_comes_before_the_spec_and_the_annotation_after() -> None:
+    policy = RequestPolicy(options={"qos": "low", "time": "60", "partition": "cpu"})
+    item = pod(activeDeadlineSeconds=600, annotations={"slurmlet.io/partition": "debug"})
+    found = options(item, policy)
+    assert (found["qos"], found["time"], found["partition"]) == ("low", "10", "debug")
+
+
+def test_two_ways_of_saying_one_thing_do_not_meet() -> None:
+    per_cpu = options(pod(annotations={"slurmlet.io/mem-per-cpu": "1G"}))
+    assert "mem" not in per_cpu
+    gpus = options(
+        pod(container(None, {"nvidia.com/gpu": 1}), annotations={"slurmlet.io/gpus": "a100:1"})
+    )
+    assert "gres" not in gpus
+
+
+@pytest.mark.parametrize(
+    ("init", "main", "wanted"),
+    [
+        ([], ["1"], "1"),
+        ([container({"cpu": "4"})], ["1"], "4"),
+        ([container({"cpu": "4"}), container({"cpu": "3"})], ["5"], "5"),
+        ([sidecar(cpu="2")], ["1"], "3"),
+        ([sidecar(cpu="2"), container({"cpu": "4"})], ["1"], "6"),
+        ([container({"cpu": "4"}), sidecar(cpu="2")], ["1"], "4"),
+        ([container({"cpu": "4"}), sidecar(cpu="2")], ["3"], "5"),
+    ],
+)
+def test_init_containers_and_sidecars(init: list[Any], main: list[str], wanted: str) -> None:
+    spec = pod(*(container({"cpu": cpu}) for cpu in main), initContainers=init)["spec"]
+    assert effective_resources(spec, "requests")["cpu"] == Fraction(wanted)
+
+
+def test_pod_level_resources_and_overhead() -> None:
+    spec = pod(
+        container({"cpu": "1", "memory": "1Gi"}),
+        resources={"requests": {"cpu": "3"}},
+        overhead={"cpu": "500m"},
+    )["spec"]
+    found = effective_resources(spec, "requests")
+    assert found == {"cpu": Fraction(7, 2), "memory": Fraction(2**30)}
+
+
+def test_a_quantity_that_cannot_be_read_is_an_error_and_not_a_crash() -> None:
+    translation = translate(pod(container({"cpu": "many"})), POLICY)
+    assert "'many'" in translation.errors[0]
+    assert translation.errors[0].startswith("spec.containers[*].resources")
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(None, 30), (0, 0), (5, 5), (10**9, 65535)])
+def test_grace(value: int | None, wanted: int) -> None:
+    assert grace_seconds(pod(terminationGracePeriodSeconds=value)) == wanted
+
+
+def request(**changes: Any) -> JobRequest:
+    fields = {
+        "namespace": "alice",
+        "pod": "web-0",
+        "uid": "0e6b9e5c-1111-2222-3333-444455556666",
+        "attempt": 1,
+        "options": {"mem": "64M", "exclusive": ""},
+    }
+    return JobRequest(**{**fields, **changes})
+
+
+def test_the_argument_list_of_sbatch() -> None:
+    assert sbatch_argv(request(), cluster="lab", boot_output="/state/%j.boot") == [
+        "--parsable",
+        "--no-requeue",
+        "--export=ALL",
+        "--propagate=NONE",
+        "--chdir=/",
+        "--input=/dev/null",
+        "--output=/state/%j.boot",
+        "--job-name=0e6b9e5c/alice/web-0",
+        "--comment=slurmlet:lab:alice/web-0:0e6b9e5c-1111-2222-3333-444455556666:1",
+        "--signal=B:USR1@30",
+        "--exclusive",
+        "--mem=64M",
+        "--nodes=1",
+        "--ntasks=1",
+    ]
+
+
+def test_a_grace_of_nothing_is_still_a_signal_that_slurm_accepts() -> None:
+    argv = sbatch_argv(request(grace_seconds=0), cluster="lab", boot_output="x")
+    assert "--signal=B:USR1@1" in argv
+
+
+QUANTITIES = st.sampled_from(["0", "1", "250m", "1500m", "3", "64Mi", "1Gi", "1e3"])
+CONTAINERS = st.builds(
+    lambda requests, limits, restart: container(requests, limits, restartPolicy=restart),
+    st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
+    st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES),
+    st.sampled_from([None, "Always"]),
+)
+ANNOTATIONS = st.dictionaries(
+    st.sampled_from(["slurmlet.io/flags", "slurmlet.io/time", "slurmlet.io/mem", "x"]),
+    st.text(max_size=20) | st.sampled_from(["--time=5", "10", "1G", "--uid=0"]),
+)
+
+
+@given(st.lists(CONTAINERS, min_size=1, max_size=3), st.lists(CONTAINERS, max_size=3), ANNOTATIONS)
+def test_every_job_gets_memory_a_cpu_and_one_argument_per_option(
+    main: list[Any], init: list[Any], annotations: dict[str, str]
+) -> None:
+    translation = translate(pod(*main, initContainers=init, annotations=annotations), POLICY)
+    found = translation.options
+    assert int(found["cpus-per-task"]) >= 1
+    assert "mem" in found
+    argv = sbatch_argv(request(options=found), cluster="lab", boot_output="x")
+    assert all(argument.startswith("--") for argument in argv)
+    names = [argument.partition("=")[0] for argument in argv]
+    assert len(names) == len(set(names))
+    assert not any(name in names for name in ("--uid", "--wrap", "--gid"))
+
+
+@given(st.lists(CONTAINERS, min_size=1, max_size=4))
+def test_a_pod_asks_for_no_less_than_its_containers_do_together(main: list[Any]) -> None:
+    total = effective_resources(pod(*main)["spec"], "requests")
+    for name, value in total.items():
+        single = [effective_resources(pod(one)["spec"], "requests").get(name, 0) for one in main]
+        assert value == sum(single)
