@@ -1,0 +1,139 @@
+"""Prints what a node lacks, as JSON. Runs on the node, before anything is installed there.
+
+usage: inspect_node.py JSON, the node's part: see Expected.
+"""
+
+import json
+import platform
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+MIN_UID = 1000
+MIN_SLURM = (23, 11)
+SLURM_COMMANDS = ("sbatch", "scancel", "squeue", "sacct", "sinfo", "scontrol")
+ENGINES = ("crun", "apptainer")
+SECONDS = 10
+
+
+def main() -> None:
+    expected = json.loads(sys.argv[1])
+    problems = interpreter_problems(expected, (*sys.version_info[:2],), platform.machine())
+    if not Path("/run/systemd/system").is_dir():
+        problems.append("systemd is not running: slurmlet's services are systemd units")
+    problems += user_problems(expected, known_users())
+    warnings: list[str] = []
+    if expected["control"]:
+        missing = [name for name in SLURM_COMMANDS if not shutil.which(name)]
+        problems += [f"{name} is not in PATH: install Slurm's client commands" for name in missing]
+        if not missing:
+            problems += slurm_problems(run("sbatch", "--version"))
+            warnings += accounting_warnings(run("scontrol", "show", "config"))
+    if expected["compute"] and not any(shutil.which(name) for name in ENGINES):
+        problems.append(f"no container engine: install {' or '.join(ENGINES)}")
+    release = Path(expected["release"])
+    result = {
+        "problems": problems,
+        "warnings": warnings,
+        "hostname": platform.node(),
+        "installed": (release / ".complete").exists(),
+        "configured": Path("/etc/slurmlet").is_dir(),
+        "controlplane": Path("/etc/slurmlet/pki/admin.conf").exists(),
+        "current": Path("/opt/slurmlet/current/.complete").exists(),
+    }
+    print(json.dumps(result))
+
+
+def interpreter_problems(
+    expected: dict[str, Any], version: tuple[int, ...], machine: str
+) -> list[str]:
+    """What keeps the wheels of the wheelhouse from running here."""
+    problems = []
+    found = ".".join(str(part) for part in version)
+    if found != expected["python"]:
+        problems.append(
+            f"{sys.executable} is Python {found}, the wheelhouse is for {expected['python']}: make"
+            f" one with tools/wheelhouse --python {found}, or set slurmlet_python"
+        )
+    if machine != expected["machine"]:
+        problems.append(
+            f"this is {machine}, the wheelhouse is for {expected['machine']}: make one with"
+            f" tools/wheelhouse --machine {machine}"
+        )
+    return problems
+
+
+def known_users() -> dict[str, int]:
+    """Looks up by name when asked, because a directory service may not list its users."""
+
+    class Users(dict[str, int]):
+        def __missing__(self, name: str) -> int:
+            try:
+                return pwd.getpwnam(name).pw_uid
+            except KeyError:
+                return -1
+
+    return Users()
+
+
+def user_problems(expected: dict[str, Any], uids: dict[str, int]) -> list[str]:
+    """The service user must exist, and mapped users must exist and be people."""
+    problems = []
+    service = expected["service_user"]
+    if expected["control"] and uids[service] < 0:
+        problems.append(
+            f"slurmlet_user: there is no user {service!r}: create it as a system user, with the"
+            " same uid on all nodes"
+        )
+    for name in expected["users"]:
+        uid = uids[name]
+        if uid < 0:
+            problems.append(f"slurmlet_namespaces: there is no user {name!r} on this node")
+        elif uid < MIN_UID:
+            problems.append(f"slurmlet_namespaces: {name!r} has uid {uid}, below {MIN_UID}")
+    return problems
+
+
+def slurm_problems(version_line: str) -> list[str]:
+    found = re.match(r"slurm\S* (\d+)\.(\d+)", version_line)
+    if not found:
+        return [f"sbatch --version says {version_line.strip()!r}: is Slurm installed?"]
+    if (int(found[1]), int(found[2])) < MIN_SLURM:
+        return [f"Slurm {found[1]}.{found[2]} is too old: slurmlet needs 23.11"]
+    return []
+
+
+def accounting_warnings(config: str) -> list[str]:
+    """What slurm.conf's AccountingStoreFlags means for us; empty config: slurmctld is away."""
+    if not config:
+        return ["slurmctld does not answer: pods cannot run until it does"]
+    found = re.search(r"^AccountingStoreFlags\s*=\s*(.*)$", config, re.MULTILINE)
+    flags = found[1].lower().split(",") if found else []
+    warnings = []
+    if "job_comment" not in flags:
+        warnings.append(
+            "AccountingStoreFlags in slurm.conf has no job_comment: sacct will not say which pod"
+            " a job was, beyond its name"
+        )
+    if "job_env" in flags:
+        warnings.append(
+            "AccountingStoreFlags in slurm.conf has job_env: it stores the token of each pod's"
+            " job in the accounting database"
+        )
+    return warnings
+
+
+def run(*argv: str) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    main()
