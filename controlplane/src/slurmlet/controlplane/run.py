@@ -140,6 +140,7 @@ class ControlPlane:
         self._probe = Probe(
             address=self.config.bind_address,
             port=self.config.secure_port,
+            controller_manager_port=self.config.controller_manager_port,
             pki_dir=self.config.pki_dir,
         )
         for one in processes:
