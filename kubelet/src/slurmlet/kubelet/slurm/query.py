@@ -7,6 +7,7 @@ forge lines), except the comment of one job, which is asked for alone and compar
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from slurmlet.kubelet.slurm.process import CommandError, Run
 
@@ -81,6 +82,18 @@ class Slurm:
         argv = ["squeue", "-h", "-t", "all", "-u", user, "--name", name, "-o", _LIVE]
         out = await self._run(argv)
         return [job for job in map(_live_job, out.splitlines()) if job]
+
+    async def past_named(self, *, user: str, name: str, since: int) -> list[JobFacts]:
+        """The jobs of a user under a name that began after `since` (seconds since the epoch), from
+        the accounting database.
+
+        Raises:
+            CommandError: the database did not answer.
+        """
+        start = datetime.fromtimestamp(since).strftime("%Y-%m-%dT%H:%M:%S")
+        argv = ["sacct", "-X", "-n", "-P", "-u", user, "--name", name, "-S", start]
+        out = await self._run([*argv, "--format", _PAST])
+        return [job for job in map(_past_job, out.splitlines()) if job]
 
     async def comment(self, job_id: int) -> str:
         """The comment of a job, which its owner may have edited.

@@ -80,7 +80,9 @@ TABLE: Mapping[str, Observation] = {
     "GETENV_FAILED": _ended("SlurmLaunchFailed"),
     "RECONFIG_FAIL": _ended("SlurmLaunchFailed"),
     "REVOKED": _ended("SlurmRevoked"),
+    "LOST": _ended("SlurmJobLost", disrupted=True),
 }
+"""Slurm's states, and LOST for a job that neither slurmctld nor the accounting knows any more."""
 
 HOPELESS_REASONS = frozenset(
     {

@@ -1,0 +1,144 @@
+"""What the agent remembers of its pods. All of it can be found again after a restart."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from slurmlet.contracts.names import ATTEMPT_ANNOTATION, JOB_ID_ANNOTATION
+from slurmlet.contracts.podproto import FromAgent, Status
+
+
+class Session(Protocol):
+    """A supervisor that is connected."""
+
+    @property
+    def token(self) -> str: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    async def send(self, message: FromAgent) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """A pod by UID. Times are of time.monotonic().
+
+    `job_id` is None until a job is known, `over` says that it ended or that there never was one.
+    `waiting` and `refused` are what to show while there is no job; `retry_at` and `failures`
+    space out submissions. `stopped_for` is the deletionTimestamp for which the supervisor was told
+    to stop, `cancelled_at` when scancel was last asked for.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    user: str = ""
+    attempt: int = 0
+    job_id: int | None = None
+    ip: str = ""
+    report: Status | None = None
+    session: Session | None = None
+    waiting: tuple[str, str] = ("ContainerCreating", "")
+    refused: bool = False
+    retry_at: float = 0.0
+    failures: int = 0
+    deletion_seen: float | None = None
+    stopped_for: str = ""
+    cancelled_at: float | None = None
+    ended_at: float | None = None
+    final_at: float | None = None
+    over: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Records:
+    """Records by UID, and by job."""
+
+    def __init__(self) -> None:
+        self._by_uid: dict[str, Record] = {}
+
+    def of(self, pod: Mapping[str, Any]) -> Record:
+        """The record of a pod, made from what is written on the pod if it is new here."""
+        metadata = pod["metadata"]
+        record = self._by_uid.get(metadata["uid"])
+        if record is None:
+            record = Record(
+                uid=metadata["uid"], namespace=metadata["namespace"], name=metadata["name"]
+            )
+            self._by_uid[record.uid] = record
+        annotations = metadata.get("annotations") or {}
+        if record.job_id is None:
+            record.job_id = _number(annotations.get(JOB_ID_ANNOTATION)) or None
+        record.attempt = max(record.attempt, _number(annotations.get(ATTEMPT_ANNOTATION)))
+        return record
+
+    def get(self, uid: str) -> Record | None:
+        return self._by_uid.get(uid)
+
+    def drop(self, uid: str) -> None:
+        self._by_uid.pop(uid, None)
+
+    def owner(self, job_id: int) -> Record | None:
+        """The record that claims a job."""
+        for record in self._by_uid.values():
+            if record.job_id == job_id:
+                return record
+        return None
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._by_uid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What must be known to cancel the job of a pod that vanished while the agent was away."""
+
+    uid: str
+    namespace: str
+    name: str
+    job_id: int
+
+
+class Journal:
+    """One small file per live job, in a directory of the agent alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, entry: Entry) -> None:
+        """Raises OSError when the disk does not take it."""
+        path = self._directory / f"{entry.uid}.json"
+        new = path.with_suffix(".new")
+        with new.open("w") as file:
+            json.dump(asdict(entry), file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
+    def remove(self, uid: str) -> None:
+        (self._directory / f"{uid}.json").unlink(missing_ok=True)
+
+    def entries(self) -> list[Entry]:
+        """All entries; what cannot be read is left out."""
+        found = []
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                found.append(Entry(**json.loads(path.read_text())))
+            except (OSError, ValueError, TypeError):
+                continue
+        return found
+
+
+def _number(text: object) -> int:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() else 0

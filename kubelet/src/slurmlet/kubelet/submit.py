@@ -1,0 +1,247 @@
+"""From a bound pod to its one job: pre-flight, adoption of a job that exists already, sbatch."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from slurmlet.common.config import ConfigError
+from slurmlet.common.kube import STRATEGIC, Api, Object
+from slurmlet.contracts import podproto
+from slurmlet.contracts.brokerproto import Cancel, Submit
+from slurmlet.contracts.names import (
+    ATTEMPT_ANNOTATION,
+    JOB_ID_ANNOTATION,
+    REQUEST_ANNOTATION,
+    job_comment,
+    job_name,
+)
+from slurmlet.contracts.request import grace_seconds
+from slurmlet.kubelet import plan, preflight, references
+from slurmlet.kubelet.brokerclient import Broker, BrokerError
+from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.events import Events
+from slurmlet.kubelet.identities import Identities, uid_of
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.records import Entry, Journal, Record, Records
+from slurmlet.kubelet.slurm.query import JobFacts, Slurm
+from slurmlet.kubelet.slurm.states import Meaning, observe
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (10.0, 300.0)
+"""Between submissions: a pod that is refused once will mostly be refused again."""
+REFERENCE_SECONDS = (2.0, 60.0)
+"""Between looks at references that are missing, and at a name service that is silent."""
+
+
+def pod_path(record: Record) -> str:
+    return f"/api/v1/namespaces/{record.namespace}/pods/{record.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitter:
+    """`cluster` is the name in job comments, `key` makes the tokens, `track` follows a job."""
+
+    api: Api
+    broker: Broker
+    slurm: Slurm
+    watch: JobWatch
+    events: Events
+    records: Records
+    journal: Journal
+    identities: Identities
+    config: Kubelet
+    cluster: str
+    key: bytes
+    track: Callable[[Record], None]
+
+    async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
+        """Do the next thing towards a job; the result is when to come back, in seconds.
+
+        Raises:
+            ApiError, UnreachableError: the API server did not do its part.
+            CommandError: it cannot be known whether there is a job already.
+        """
+        left = record.retry_at - time.monotonic()
+        if left > 0:
+            return left
+        decision = await self._decide(pod, record)
+        if decision is None:
+            return self._later(record, REFERENCE_SECONDS)
+        if decision.errors:
+            return self._refused(pod, record, "; ".join(decision.errors))
+        needed = [
+            *references.of_volumes(pod),
+            *references.of_container(references.containers(pod)[0]),
+        ]
+        waiting = preflight.wait_for(pod, await plan.fetch(self.api, record.namespace, needed))
+        if waiting:
+            record.waiting = waiting
+            reason = "FailedMount" if waiting[0] == "ContainerCreating" else "Failed"
+            self.events.emit(pod, reason, waiting[1], kind="Warning")
+            return self._later(record, REFERENCE_SECONDS)
+        live = await self.api.get(pod_path(record))
+        if live["metadata"]["uid"] != record.uid or live["metadata"].get("deletionTimestamp"):
+            return None
+        self.records.of(live)
+        if record.job_id is None and record.attempt:
+            await self.adopt(live, record, user=decision.user)
+        if record.job_id is not None:
+            self.track(record)
+            return None
+        return await self._submit(live, record, decision)
+
+    async def adopt(self, pod: Mapping[str, Any], record: Record, *, user: str) -> None:
+        """Take over a job of an earlier attempt, found by its name among the user's jobs.
+
+        Raises:
+            CommandError: Slurm did not answer.
+        """
+        uid = await uid_of(user)
+        if uid is None:
+            return
+        name = job_name(uid=record.uid, namespace=record.namespace, pod=record.name)
+        comments = {
+            job_comment(
+                cluster=self.cluster,
+                namespace=record.namespace,
+                pod=record.name,
+                uid=record.uid,
+                attempt=attempt,
+            )
+            for attempt in range(1, record.attempt + 1)
+        }
+        found = []
+        for job in await self.slurm.named(user=user, name=name):
+            # Users can edit both name and comment, but not whose a job is.
+            claimed = self.records.owner(job.job_id)
+            if job.uid == uid and claimed is None:
+                if await self.slurm.comment(job.job_id) in comments:
+                    found.append(job)
+        if not found:
+            created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+            past = await self.slurm.past_named(user=user, name=name, since=int(created.timestamp()))
+            found = [job for job in past if job.uid == uid and not self.records.owner(job.job_id)]
+        if not found:
+            return
+        chosen = max(found, key=lambda job: (not _ended(job), job.job_id))
+        record.user, record.job_id = user, chosen.job_id
+        log.info("%s: found again as job %d", record.key, chosen.job_id)
+        for job in found:
+            if job.job_id != chosen.job_id and not _ended(job):
+                await self.cancel(record.namespace, job.job_id)
+
+    async def cancel(self, namespace: str, job_id: int) -> bool:
+        """Ask for scancel; False means to ask again later."""
+        try:
+            answer, _ = await self.broker.ask(Cancel(namespace=namespace, job_id=job_id))
+        except BrokerError as error:
+            log.warning("%s: job %d is not cancelled: %s", namespace, job_id, error)
+            return False
+        if answer.error:
+            log.warning("%s: job %d is not cancelled: %s", namespace, job_id, answer.error)
+        self.watch.poke()
+        return answer.error is None
+
+    async def _decide(self, pod: Mapping[str, Any], record: Record) -> preflight.Decision | None:
+        try:
+            decision = preflight.decide(
+                pod,
+                identities=self.identities.current(),
+                policy=self.config.request,
+                engines=self.config.engines,
+            )
+            if not decision.errors and await uid_of(decision.user) is None:
+                record.waiting = ("SubmitBackOff", f"user {decision.user!r} does not exist here")
+                return None
+        except (ConfigError, TimeoutError) as error:
+            record.waiting = ("SubmitBackOff", f"the identity map cannot be used: {error}")
+            log.error("%s: %s", record.key, record.waiting[1])
+            return None
+        return decision
+
+    async def _submit(
+        self, pod: Object, record: Record, decision: preflight.Decision
+    ) -> float | None:
+        record.attempt += 1
+        record.user = decision.user
+        options = dict(decision.options)
+        intent = {
+            ATTEMPT_ANNOTATION: str(record.attempt),
+            REQUEST_ANNOTATION: json.dumps(options, sort_keys=True),
+        }
+        # Written before sbatch: an agent that dies in between will look for the job.
+        await self._annotate(record, intent)
+        token = podproto.token(
+            key=self.key, uid=record.uid, attempt=record.attempt, user=decision.user
+        )
+        request = Submit(
+            namespace=record.namespace,
+            pod=record.name,
+            uid=record.uid,
+            attempt=record.attempt,
+            options=options,
+            agent=f"{self.config.address}:{self.config.supervisor_port}",
+            token=token,
+            grace_seconds=grace_seconds(pod),
+        )
+        try:
+            answer, _ = await self.broker.ask(request)
+        except BrokerError as error:
+            return self._failed(pod, record, str(error))
+        if answer.job_id is None:
+            message = answer.error or "no job id"
+            if answer.retry:
+                return self._failed(pod, record, message)
+            return self._refused(pod, record, message)
+        if record.job_id not in (None, answer.job_id):
+            # A job of an earlier attempt said hello in the meantime.
+            await self.cancel(record.namespace, answer.job_id)
+            return None
+        record.job_id = answer.job_id
+        record.failures = 0
+        self.track(record)
+        log.info("%s: job %d of user %s", record.key, answer.job_id, record.user)
+        await self._annotate(record, {JOB_ID_ANNOTATION: str(answer.job_id)})
+        for warning in decision.warnings:
+            self.events.emit(pod, "SlurmRequest", warning, kind="Warning")
+        self.events.emit(pod, "SlurmSubmitted", f"Submitted Slurm job {answer.job_id}")
+        return None
+
+    async def _annotate(self, record: Record, annotations: Mapping[str, str]) -> None:
+        body = {"metadata": {"uid": record.uid, "annotations": dict(annotations)}}
+        await self.api.patch(f"{pod_path(record)}/status", body, content_type=STRATEGIC)
+
+    def _refused(self, pod: Mapping[str, Any], record: Record, message: str) -> float | None:
+        self.events.emit(pod, "SlurmRejected", message, kind="Warning")
+        record.waiting = ("SlurmRejected", message)
+        record.refused = pod["spec"].get("restartPolicy") == "Never"
+        return None if record.refused else self._later(record, RETRY_SECONDS)
+
+    def _failed(self, pod: Mapping[str, Any], record: Record, message: str) -> float:
+        self.events.emit(pod, "SubmitBackOff", message, kind="Warning")
+        record.waiting = ("SubmitBackOff", message)
+        return self._later(record, RETRY_SECONDS)
+
+    def _later(self, record: Record, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        pause = min(high, low * 2 ** min(record.failures, 10)) * random.uniform(0.9, 1.1)
+        record.failures += 1
+        record.retry_at = time.monotonic() + pause
+        return pause
+
+
+def entry_of(record: Record) -> Entry:
+    """Raises ValueError for a record without a job."""
+    if record.job_id is None:
+        raise ValueError("a record without a job has no journal entry")
+    return Entry(uid=record.uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
+
+
+def _ended(job: JobFacts) -> bool:
+    return observe(job.state).meaning is Meaning.ENDED
