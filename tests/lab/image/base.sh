@@ -13,3 +13,6 @@ rm -rf /usr/share/man/* /usr/share/info/* /usr/share/locale/* /usr/share/lintian
 find /usr/share/doc -type f ! -name copyright -delete
 rm -rf /var/log/*.log /var/log/apt/* /var/cache/ldconfig /var/cache/debconf/*-old
 : >/etc/machine-id
+# debootstrap copied these from the host.
+: >/etc/resolv.conf
+echo localhost >/etc/hostname

@@ -87,19 +87,19 @@ def census(tree: Path, *, watched: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, wait: float) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; raises LabError when another holds it longer than a cold build takes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LabError(
-                        f"{path} has been locked for {wait:.0f} s: see who holds it"
-                    ) from None
+                    waited = f"{LOCK_WAIT_SECONDS:.0f} s"
+                    raise LabError(f"{path} is locked for {waited}: see who holds it") from None
                 time.sleep(0.2)
         yield
 
@@ -127,7 +127,7 @@ def cached(
     """
     home = cache_dir()
     entry = Entry(path=home / name)
-    with _locked(home / "locks" / name, LOCK_WAIT_SECONDS):
+    with locked(home / "locks" / name):
         if entry.path.exists():
             problem = entry.problem()
             if problem is None:

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmlab.cache import Entry, cache_dir, cached, digest
+from slurmlab.cache import Entry, cache_dir, cached, digest, locked
 from slurmlab.errors import LabError
 from slurmlab.mirror import apt_options, debian_mirror
 from slurmlab.names import LAB_SOURCE, USERS
@@ -55,13 +55,16 @@ def run_in_layer(
     upper: Path,
     log: Path,
     suite: str,
-    binds: Sequence[str] = (),
+    read: Mapping[str, Path],
+    write: Mapping[str, Path] | None = None,
     online: bool = True,
 ) -> None:
     """Run a command in a throw-away container over `lower`; what it writes lands in `upper`.
 
-    The overlay exists only in the command's own mount namespace, so a crash leaves no mount behind.
-    apt's lists and archives are shared by all builds of a suite. Raises LabError when it fails.
+    `read` and `write` are directories and files of the host to show at paths inside; below /run
+    they leave no mount point in `upper`. The overlay exists only in the command's own mount
+    namespace, so a crash leaves no mount behind. apt's lists and archives are shared by all builds
+    of a suite, one at a time. Raises LabError when the command fails.
     """
     scratch = upper.parent / f"{upper.name}.scratch"
     root, work = scratch / "root", scratch / "work"
@@ -70,34 +73,27 @@ def run_in_layer(
     apt = cache_dir() / "apt" / suite
     for name in ("lists", "archives"):
         (apt / name / "partial").mkdir(parents=True, exist_ok=True)
-    caches = [
-        f"--bind={apt}/lists:/var/lib/apt/lists",
-        f"--bind={apt}/archives:/var/cache/apt/archives",
-    ]
-    network = (
-        ["--resolv-conf=copy-host", "--bind-ro=/etc/hosts"] if online else ["--private-network"]
-    )
+    writable = {
+        "/var/lib/apt/lists": apt / "lists",
+        "/var/cache/apt/archives": apt / "archives",
+        **(write or {}),
+    }
+    network = ["--bind-ro=/etc/hosts"] if online else ["--private-network"]
     nspawn = [
         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe", "--as-pid2",
-        "--timezone=off", f"--machine=build-{os.getpid()}", "-D", str(root), *network, *caches,
-        *(f"--bind-ro={bind}" if ":" in bind else f"--bind={bind}" for bind in binds),
+        f"--resolv-conf={'bind-host' if online else 'off'}", "--timezone=off",
+        f"--machine=build-{os.getpid()}", "-D", str(root), *network,
+        *(f"--bind-ro={path}:{inside}" for inside, path in read.items()),
+        *(f"--bind={path}:{inside}" for inside, path in writable.items()),
         "--", *(str(word) for word in argv),
     ]  # fmt: skip
     options = overlay_options(lower=lower, upper=upper, work=work)
-    prefix = [
-        "unshare",
-        "--mount",
-        "--propagation=private",
-        "--",
-        "sh",
-        "-euc",
-        _MOUNT_AND_EXEC,
-        "sh",
-    ]
+    mount = ["unshare", "--mount", "--propagation=private", "sh", "-euc", _MOUNT_AND_EXEC, "sh"]
     try:
-        status = run_logged(
-            [*prefix, options, root, *nspawn], log=log, timeout=BUILD_SECONDS, env=NSPAWN_ENV
-        )
+        with locked(cache_dir() / "locks" / f"apt-{suite}"):
+            status = run_logged(
+                [*mount, options, root, *nspawn], log=log, timeout=BUILD_SECONDS, env=NSPAWN_ENV
+            )
     finally:
         run(["rm", "-rf", scratch])
     if status != 0:
@@ -107,7 +103,8 @@ def run_in_layer(
 def _why(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     named = [line.partition("lab-error: ")[2] for line in lines if "lab-error: " in line]
-    said = named or [line for line in lines if line.strip()][-8:]
+    noise = "Attempted to remove disk file system"  # nspawn, where /run is not a tmpfs
+    said = named or [line for line in lines if line.strip() and noise not in line][-8:]
     return f"building failed: {' | '.join(said)} (log: {log})"
 
 
@@ -170,20 +167,15 @@ def node_image(suite: str, *, say: Say) -> Image:
             (apt / "preferences.d/sid").write_text(
                 "Package: *\nPin: release n=sid\nPin-Priority: 100\n"
             )
-        inputs = tree.parent / "inputs"
-        inputs.mkdir()
-        for file in ("packages.txt", "build.sh"):
-            (inputs / file).write_bytes((RECIPE / file).read_bytes())
-        (inputs / "people").write_text(people)
+        (tree.parent / "people").write_text(people)
         run_in_layer(
-            ["sh", "/inputs/build.sh", "/inputs/packages.txt", "/inputs/people"],
+            ["sh", "/run/recipe/build.sh", "/run/recipe/packages.txt", "/run/people"],
             lower=[lower.tree],
             upper=tree,
             log=log,
             suite=suite,
-            binds=[f"{inputs}:/inputs"],
+            read={"/run/recipe": RECIPE, "/run/people": tree.parent / "people"},
         )
-        run(["rm", "-rf", inputs, tree / "inputs"])
         return {"suite": suite, "versions": _versions(log)}
 
     entry = cached(name, build=build, gib=4, say=say, watched=("var/lib/dpkg/status",))
