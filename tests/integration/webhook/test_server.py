@@ -1,0 +1,147 @@
+"""The webhook as its unit starts it, without an API server."""
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+SECONDS = 30
+"""Bound on a start: two busy cores import Flask slowly."""
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Site:
+    """A configuration with its certificate authority."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca = trustme.CA()
+        self.port = free_port()
+        self.cert, self.key = directory / "webhook.crt", directory / "webhook.key"
+        self.config = directory / "slurmlet.toml"
+        self.config.write_text(
+            f'[webhook]\naddress = "127.0.0.1"\nport = {self.port}\n'
+            f'serving_cert = "{self.cert}"\nserving_key = "{self.key}"\n'
+        )
+
+    def issue(self, name: str = "127.0.0.1") -> None:
+        leaf = self.ca.issue_cert(name)
+        self.key.write_bytes(leaf.private_key_pem.bytes())
+        self.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+
+    def connect(self) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+
+
+def command(site: Site) -> list[str]:
+    return [sys.executable, "-m", "slurmlet.webhook", "serve", "--config", str(site.config)]
+
+
+@contextmanager
+def serving(site: Site, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command(site), stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with closing(socket.create_connection(("127.0.0.1", site.port), timeout=1)):
+                    break
+            except OSError:
+                time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=SECONDS)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = Site(tmp_path)
+    site.issue()
+    return site
+
+
+def ask(connection: http.client.HTTPSConnection) -> dict[str, Any]:
+    body = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "", "version": "v1", "kind": "Service"},
+            "operation": "CREATE",
+            "object": {"metadata": {"name": "web"}, "spec": {"type": "ClusterIP"}},
+        },
+    }
+    connection.request("POST", "/mutate", body=json.dumps(body))
+    response = connection.getresponse()
+    assert response.status == 200
+    answer: dict[str, Any] = json.loads(response.read())
+    return answer
+
+
+def test_it_answers_many_requests_on_one_connection(site: Site, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(site, log) as process:
+        with closing(site.connect()) as connection:
+            connection.connect()
+            first = connection.sock
+            for _ in range(5):
+                assert ask(connection)["response"]["allowed"] is True
+            assert connection.sock is first, "a connection per request costs a handshake each"
+        process.terminate()
+        assert process.wait(timeout=SECONDS) == 0
+    lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+    assert len(lines) == 5
+    assert json.loads(lines[0])["name"] == "web"
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(site: Site, tmp_path: Path) -> None:
+    def serial() -> object:
+        with closing(site.connect()) as connection:
+            connection.connect()
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            return (connection.sock.getpeercert() or {})["serialNumber"]
+
+    with serving(site, tmp_path / "log"):
+        before = serial()
+        assert serial() == before
+        site.issue()
+        assert serial() != before
+
+
+def test_a_client_that_says_nothing_holds_nobody_up(site: Site, tmp_path: Path) -> None:
+    with serving(site, tmp_path / "log"):
+        silent = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(15)]
+        with closing(site.connect()) as connection:
+            assert ask(connection)["response"]["allowed"] is True
+        for one in silent:
+            one.close()
+
+
+def test_a_wrong_certificate_is_one_line(site: Site) -> None:
+    site.key.write_text("no key")
+    ended = subprocess.run(command(site), capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "webhook.serving_key" in line
+    assert str(site.key) in line
