@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,27 @@ def test_the_command_survives_its_own_sigkill_and_ends_on_sigterm(
         first.kill()
         first.wait(10)
         close(first)
+
+
+def test_a_sigterm_during_the_start_leaves_nothing(
+    binaries: Path, tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    ports = free_ports(4)
+    starting = start_command(tmp_path / "plane", *ports)
+    try:
+        deadline = time.monotonic() + 30
+        while not connects(ports[1]):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        starting.terminate()
+        assert starting.wait(30) == 130
+        assert not any(map(connects, ports))
+    finally:
+        starting.kill()
+        starting.wait(10)
+        close(starting)
+
+
+def connects(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

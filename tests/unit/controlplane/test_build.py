@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -120,6 +121,13 @@ def test_leftovers_of_a_killed_build_do_no_harm(site: Site) -> None:
     assert not (entry / ".building-kubernetes").exists()
 
 
+def test_what_is_there_is_used_while_another_build_runs(site: Site) -> None:
+    entry = site.build("etcd", go=FakeGo())
+    with entry.with_name(f"{entry.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert site.build("etcd", go=FakeGo()) == entry
+
+
 def test_the_key_follows_pins_sources_and_go(site: Site) -> None:
     first = build.key(site.source, "go1.26.8")
     assert build.key(site.source, "go1.26.8") == first
@@ -205,7 +213,7 @@ def test_entries_of_old_pins_are_removed_after_a_while(site: Site) -> None:
     recent = site.build("etcd", go=FakeGo())
     assert old.exists()
     os.utime(old / build.SUMS, (0, 0))
-    assert site.build("etcd", go=FakeGo()) == recent
+    assert site.build("etcd", "kubectl", go=FakeGo()) == recent
     assert not old.exists() and recent.exists()
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurmlet.controlplane import layout
+from slurmlet.controlplane.certificates import Request, leaves
 from slurmlet.controlplane.config import Config
 
 CONFIG = Config(advertise_address="10.77.0.1")
@@ -68,8 +69,11 @@ def test_no_secret_is_in_argv() -> None:
 @pytest.mark.parametrize(
     ("cidr", "address"), [("10.96.0.0/16", "10.96.0.1"), ("fd00::/112", "fd00::1")]
 )
-def test_service_ip_is_the_first_of_the_range(cidr: str, address: str) -> None:
-    assert layout.service_ip(replace(CONFIG, service_cidr=cidr)) == address
+def test_the_api_servers_service_ip_is_the_first_of_the_range(cidr: str, address: str) -> None:
+    config = replace(CONFIG, service_cidr=cidr, cluster_domain="hpc.site")
+    request = layout.named(Request(sans=("ctl",)), config)
+    names = next(leaf.sans for leaf in leaves(request) if leaf.file == "apiserver")
+    assert {address, "kubernetes.default.svc.hpc.site", "ctl"} <= set(names)
 
 
 def test_api_url_brackets_an_ipv6_address() -> None:

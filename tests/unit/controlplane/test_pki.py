@@ -296,3 +296,20 @@ def test_the_command_prints_files_then_nothing(
     assert capsys.readouterr().out == ""
     assert main(["pki", "ensure", "--dir", str(tmp_path), "--san", "ctl"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_takes_the_service_range_from_the_config(tmp_path: Path) -> None:
+    config = tmp_path / "slurmlet.toml"
+    config.write_text(
+        '[controlplane]\nadvertise_address = "10.0.0.1"\nservice_cidr = "172.30.0.0/16"\n'
+    )
+    arguments = ["pki", "ensure", "--config", str(config), "--dir", str(tmp_path / "pki")]
+    assert main([*arguments, "--san", "10.0.0.1"]) == 0
+    names = load(tmp_path / "pki" / "apiserver.crt").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert "172.30.0.1" in {str(one) for one in names.value.get_values_for_type(x509.IPAddress)}
+    config.write_text("[controlplane]\nservice_range = 1\n")
+    assert main([*arguments, "--san", "10.0.0.1"]) == 1
+    config.write_text("[kubelet]\n")
+    assert main([*arguments, "--san", "10.0.0.1"]) == 0

@@ -59,12 +59,14 @@ def ensure(
     entry = cache / key(source, go.version)
     try:
         entry.mkdir(parents=True, exist_ok=True)
-        with _locked(entry, report):
-            missing = [binary for binary in wanted if not _intact(entry, binary, report)]
-            if missing:
-                _build(missing, go=go, source=source, entry=entry, report=report)
-            (entry / SUMS).touch()
-            _prune(cache, keep=entry, report=report)
+        # Looked at without the lock first: nobody waits for a build of what he does not need.
+        if not all(_intact(entry, binary) for binary in wanted):
+            with _locked(entry, report):
+                missing = [binary for binary in wanted if not _intact(entry, binary, report)]
+                if missing:
+                    _build(missing, go=go, source=source, entry=entry, report=report)
+                _prune(cache, keep=entry, report=report)
+        os.utime(entry / SUMS)
     except OSError as error:
         raise _full_or_broken(error, entry) from None
     return entry
@@ -101,7 +103,7 @@ def _ready(directory: Path, wanted: Sequence[Binary]) -> Path:
     return directory.resolve()
 
 
-def _intact(entry: Path, binary: Binary, report: Report) -> bool:
+def _intact(entry: Path, binary: Binary, report: Report = lambda _: None) -> bool:
     expected = _sums(entry).get(binary.name)
     path = entry / binary.name
     if expected is None or not path.exists():

@@ -2,11 +2,13 @@
 
 import argparse
 import functools
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slurmlet.controlplane import build, config, golang, pki, run, units
+from slurmlet.contracts.names import CONFIG_FILE
+from slurmlet.controlplane import build, config, golang, layout, pki, run, units
 from slurmlet.controlplane.binaries import BINARIES, DEFAULT_SET
 from slurmlet.controlplane.certificates import Request
 from slurmlet.controlplane.errors import ControlPlaneError
@@ -35,6 +37,9 @@ def _build(options: argparse.Namespace) -> None:
 def _pki(options: argparse.Namespace) -> None:
     request = Request(sans=tuple(options.san), nodes=tuple(options.node), users=tuple(options.user))
     pki.check(request)
+    site = config.load_if_there(options.config)
+    if site:
+        request = layout.named(request, site)
     store = Store(options.dir, owner=options.owner, dry=options.check)
     written = pki.ensure(
         store,
@@ -73,6 +78,7 @@ def _run(options: argparse.Namespace) -> None:
         ports=ports,
         fsync=not options.no_fsync,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also while it is still starting
     with run.ControlPlane(local, request, report=_report) as plane:
         print(f"ready {plane.admin_conf}", flush=True)
         plane.run_until_signalled()
@@ -119,6 +125,7 @@ def _add_pki(parser: argparse.ArgumentParser) -> None:
         help="ensure: write what is missing or no longer serves; renew: write all anew",
     )
     parser.add_argument("--dir", type=Path, default=Path("/etc/slurmlet/pki"))
+    _add_config(parser)
     parser.add_argument("--server", metavar="URL", help="default: https://FIRST_IP_OF_SAN:6443")
     parser.add_argument("--owner", metavar="USER", help="owns what unprivileged components read")
     parser.add_argument("--check", action="store_true", help="print what would be written")
@@ -128,7 +135,7 @@ def _add_pki(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_units(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, default=Path("/etc/slurmlet/slurmlet.toml"))
+    _add_config(parser)
     parser.add_argument("--dest", type=Path, default=Path("/etc/systemd/system"))
     parser.add_argument("--check", action="store_true", help="print a diff and write nothing")
     parser.set_defaults(command=_units)
@@ -144,6 +151,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-fsync", action="store_true", help="faster; a power cut loses all")
     _add_names(parser)
     parser.set_defaults(command=_run)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=Path(CONFIG_FILE))
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

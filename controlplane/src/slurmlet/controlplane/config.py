@@ -61,6 +61,19 @@ def load(path: Path) -> Config:
         raise ControlPlaneError(f"{path}, [{TABLE}]: {error}") from None
 
 
+def load_if_there(path: Path) -> Config | None:
+    """The same, or None where nobody has written the table yet."""
+    try:
+        with path.open("rb") as source:
+            if TABLE not in tomllib.load(source):
+                return None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        pass  # load() says what is wrong
+    return load(path)
+
+
 def parse(table: dict[str, Any]) -> Config:
     """The checked config of a parsed table; raises ControlPlaneError."""
     known = {field.name: field.type for field in fields(Config)}

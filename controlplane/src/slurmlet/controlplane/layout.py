@@ -2,8 +2,9 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from slurmlet.controlplane.certificates import Request
 from slurmlet.controlplane.config import Config
 
 LOOPBACK = "127.0.0.1"
@@ -36,9 +37,13 @@ def units(config: Config) -> dict[str, str]:
     return {f"{process.unit}.service": _unit(process, config) for process in processes(config)}
 
 
-def service_ip(config: Config) -> str:
-    """The address that kube-apiserver gives to default/kubernetes: the first of the range."""
-    return str(ipaddress.ip_network(config.service_cidr)[1])
+def named(request: Request, config: Config) -> Request:
+    """The request with the names that pods know the API server by.
+
+    kube-apiserver gives default/kubernetes the first address of the service range.
+    """
+    first = str(ipaddress.ip_network(config.service_cidr)[1])
+    return replace(request, service_ip=first, cluster_domain=config.cluster_domain)
 
 
 def api_url(config: Config) -> str:

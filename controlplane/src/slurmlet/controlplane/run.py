@@ -79,7 +79,7 @@ class ControlPlane:
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
-        self._request = request
+        self._request = layout.named(request, config)
         self._report = report
         self._lock: IO[str] | None = None
         self._watchdog: Watchdog | None = None
