@@ -137,8 +137,9 @@ def cached(
             shutil.rmtree(entry.path)
         require_space(home, gib=gib)
         aside = home / "tmp" / f"{name}.{os.getpid()}"
-        for left in (home / "tmp").glob(f"{name}.*"):
-            shutil.rmtree(left)
+        for left in (home / "tmp").glob("*.*"):
+            if not Path("/proc", left.suffix[1:]).exists():  # its builder was killed
+                shutil.rmtree(left)
         (aside / "tree").mkdir(parents=True)
         try:
             facts = build(aside / "tree")

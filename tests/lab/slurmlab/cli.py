@@ -19,20 +19,21 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="./lab", description="A small HPC centre of booted nodes with real Slurm."
     )
+    default = os.environ.get("SLURMLET_LAB") or DEFAULT_NAME
+    which = f"which lab (default: $SLURMLET_LAB, else {DEFAULT_NAME})"
+    top.add_argument("--name", default=default, help=which)
     commands = top.add_subparsers(dest="command", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "--name",
-            default=os.environ.get("SLURMLET_LAB") or DEFAULT_NAME,
-            help="which lab (default: $SLURMLET_LAB, else %(default)s)",
-        )
+        command.add_argument("--name", default=argparse.SUPPRESS, help=which)
         return command
 
     up = add("up", "build what is missing, boot the nodes, roll slurmlet out")
     up.add_argument("--no-rollout", action="store_true", help="boot only: Slurm without slurmlet")
-    up.add_argument("--slurm", choices=SUITES, help="Debian suite whose Slurm the nodes run")
+    image = add("image", "build the images that `up` needs, or find them in the cache")
+    for command in (up, image):
+        command.add_argument("--slurm", choices=SUITES, help="Debian suite whose Slurm nodes run")
     add("down", "remove the lab and everything that it made")
     shell = add("shell", "open a shell on a node")
     shell.add_argument("node")
@@ -61,6 +62,8 @@ def _dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     lab = Lab(name=arguments.name)
     if arguments.command == "up":
         labs.up(lab, suite=arguments.slurm, roll_out=not arguments.no_rollout)
+    elif arguments.command == "image":
+        labs.build(suite=arguments.slurm)
     elif arguments.command == "down":
         labs.down(lab)
     elif arguments.command == "shell":

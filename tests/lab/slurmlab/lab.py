@@ -6,10 +6,10 @@ from pathlib import Path
 
 from slurmlab import cgroups, clean, host, network, node, registry, site
 from slurmlab.errors import LabError
-from slurmlab.image import node_image
+from slurmlab.image import Image, node_image
 from slurmlab.names import NODES, Lab, node_named
 from slurmlab.process import Progress, run
-from slurmlab.rollout import rollout
+from slurmlab.rollout import inputs, rollout
 
 SLURM_SECONDS = 60.0
 """slurmdbd makes its tables at the first start; then both compute nodes register."""
@@ -49,13 +49,36 @@ def up(lab: Lab, *, suite: str | None, roll_out: bool) -> None:
             _boot(lab, suite=suite or "trixie", progress=progress)
         elif suite not in (None, read_state(lab)["suite"]):
             raise LabError(f"lab {lab.name} runs {read_state(lab)['suite']}: ./lab down first")
-        if roll_out and read_state(lab)["phase"] != "rolled-out":
-            started = progress.seconds
-            progress.say("rolling slurmlet out")
-            rollout(lab)
-            _record(lab, phase="rolled-out")
-            progress.say(f"rolled out in {progress.seconds - started:.1f} s")
+        if roll_out:
+            _roll_out(lab, progress=progress)
         progress.say(f"lab {lab.name} is up ({read_state(lab)['phase']})")
+
+
+def _roll_out(lab: Lab, *, progress: Progress) -> None:
+    cgroups.enter(lab, "host")
+    given = inputs()
+    state = read_state(lab)
+    if state["phase"] == "rolled-out" and state.get("inputs") == json.dumps(given):
+        return
+    progress.say("rolling slurmlet out")
+    started = progress.seconds
+    rollout(lab, given)
+    _record(lab, phase="rolled-out", inputs=json.dumps(given))
+    progress.say(f"rolled out in {progress.seconds - started:.1f} s")
+
+
+def build(*, suite: str | None) -> None:
+    """Build the nodes' image and the registry's images, or find them in the cache."""
+    progress = Progress()
+    host.check()
+    image = node_image(suite or "trixie", say=progress.say)
+    registry.storage(image, say=progress.say)
+    _show(image, progress)
+
+
+def _show(image: Image, progress: Progress) -> None:
+    for line in image.versions.splitlines():
+        progress.say(f"  {line}")
 
 
 def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
@@ -66,8 +89,7 @@ def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
     cgroups.enter(lab, "host")
     image = node_image(suite, say=progress.say)
     images = registry.storage(image, say=progress.say)
-    for line in image.versions.splitlines():
-        progress.say(f"  {line}")
+    _show(image, progress)
     started = progress.seconds
     lab.run_dir.mkdir(parents=True)
     _record(lab, suite=suite, image=image.key, phase="started")

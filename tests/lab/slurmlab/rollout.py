@@ -1,36 +1,66 @@
 """Rolling slurmlet out onto the booted nodes: only the site's own Ansible command does it."""
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from slurmlab.cache import digest
 from slurmlab.errors import LabError
 from slurmlab.names import SOURCE_ROOT, Lab
 from slurmlab.network import inside
-from slurmlab.process import run_logged
+from slurmlab.process import run, run_logged
 
 PLAYBOOK = "slurmlet.hpc.site"
 SECONDS = 600.0
-"""A roll-out takes about a minute; a cold wheelhouse and control plane are built before it."""
+"""A roll-out takes about a minute on two cores."""
+
+BUILD_SECONDS = 1800.0
+"""A cold build of the control plane takes seven minutes on two cores."""
 
 
-def command(lab: Lab, *, playbook: str = PLAYBOOK, extra: Sequence[str] = ()) -> list[str]:
+def inputs() -> dict[str, str]:
+    """Build what nodes are given, or find it in the caches; return it as the playbook's variables.
+
+    Equal inputs have equal paths, so a lab that was rolled out from them needs nothing new.
+    """
+    programs = SOURCE_ROOT / ".venv" / "bin"
+    if not (programs / "ansible-playbook").exists():
+        raise LabError("the roll-out needs the project's tools: run `make dev`, or up --no-rollout")
+    return {
+        "slurmlet_wheelhouse": _printed([SOURCE_ROOT / "ansible" / "tools" / "wheelhouse"]),
+        "slurmlet_controlplane_binaries": _printed([programs / "slurmlet-controlplane", "build"]),
+        "collection": _collection(),
+    }
+
+
+def _printed(argv: Sequence[str | Path]) -> str:
+    return run(argv, timeout=BUILD_SECONDS).stdout.strip().splitlines()[-1]
+
+
+def _collection() -> str:
+    ansible = SOURCE_ROOT / "ansible"
+    return digest(ansible / "roles", ansible / "playbooks")
+
+
+def command(
+    lab: Lab, *, given: dict[str, str], playbook: str = PLAYBOOK, extra: Sequence[str] = ()
+) -> list[str]:
     """Return the command that runs a playbook of the collection against the lab."""
-    if not (SOURCE_ROOT / ".venv" / "bin" / "ansible-playbook").exists():
-        raise LabError("the roll-out needs Ansible: run `make dev`, or `./lab up --no-rollout`")
-    ansible = SOURCE_ROOT / "ansible" / "tools" / "playbook"
-    return [*inside(lab.hub), str(ansible), playbook, "-i", str(lab.inventory), *extra]
+    tool = SOURCE_ROOT / "ansible" / "tools" / "playbook"
+    variables = json.dumps({key: value for key, value in given.items() if key != "collection"})
+    return [
+        *inside(lab.hub),
+        *(str(tool), playbook, "-i", str(lab.inventory), "--extra-vars", variables, *extra),
+    ]
 
 
-def environment() -> dict[str, str]:
-    """Return the environment for `command`."""
-    return {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-
-
-def rollout(lab: Lab) -> None:
+def rollout(lab: Lab, given: dict[str, str]) -> None:
     """Run the collection's site playbook; raises LabError with the place of its log."""
     log = lab.run_dir / "rollout.log"
-    status = run_logged(command(lab), log=log, timeout=SECONDS, env=environment())
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    status = run_logged(command(lab, given=given), log=log, timeout=SECONDS, env=env)
     if status != 0:
         lines = log.read_text(errors="replace").splitlines()
-        tail = [line for line in lines if "fatal:" in line or "ERROR" in line]
-        raise LabError(f"the roll-out failed: {' | '.join(tail[-2:])[:600]} (log: {log})")
+        said = [line for line in lines if "[ERROR]" in line or "fatal:" in line or "msg:" in line]
+        raise LabError(f"the roll-out failed: {' | '.join(said[-2:])[:600]} (log: {log})")

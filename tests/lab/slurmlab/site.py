@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from slurmlab.names import LAB_SOURCE, NODES, USERS, Lab, Node, Role
+from slurmlab.names import CLUSTER, LAB_SOURCE, NODES, USERS, Lab, Node, Role
 from slurmlab.process import run
 
 SERVICES: dict[Role, tuple[str, ...]] = {
@@ -113,6 +113,19 @@ def write_inventory(lab: Lab) -> None:
     lab.inventory.write_text(json.dumps(inventory(lab), indent=2) + "\n")
 
 
+def collection_variables() -> dict[str, object]:
+    """Return the variables of the collection slurmlet.hpc that this site sets."""
+    namespaces = {
+        user.name: {"user": user.name, "accounts": [user.account], "partitions": ["cpu", "debug"]}
+        for user in USERS
+    }
+    return {
+        "slurmlet_address": next(node.address for node in NODES if node.role == "control"),
+        "slurmlet_cluster": CLUSTER,
+        "slurmlet_namespaces": namespaces,
+    }
+
+
 def inventory(lab: Lab) -> dict[str, object]:
     """Return the inventory as a site would write it: hosts, groups and the site's variables."""
     hosts = {node.name: {"ansible_host": node.address} for node in NODES}
@@ -127,7 +140,7 @@ def inventory(lab: Lab) -> dict[str, object]:
     return {
         "all": {
             "hosts": hosts,
-            "vars": {**connection, **SITE_VARIABLES},
+            "vars": {**connection, **collection_variables()},
             "children": {
                 "slurmlet_control": {"hosts": control},
                 "slurmlet_compute": {"hosts": compute},
@@ -135,7 +148,3 @@ def inventory(lab: Lab) -> dict[str, object]:
             },
         }
     }
-
-
-SITE_VARIABLES: dict[str, object] = {}
-"""Variables of the collection slurmlet.hpc that this site sets."""
