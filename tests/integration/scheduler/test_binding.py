@@ -1,0 +1,155 @@
+"""What alice and a site admin see of the scheduler on a real API server, under its own identity."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmlet.controlplane.run import ControlPlane
+
+Kubectl = Callable[..., str]
+SECONDS = 30
+WAIT = "--timeout=20s"
+
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {
+        "name": "slurm",
+        "labels": {"type": "virtual-kubelet", "kubernetes.io/os": "linux"},
+        "annotations": {"slurmlet.io/largest": '{"cpu": {}, "debug": {}}'},
+    },
+    "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},
+}
+READY = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}}
+
+
+def pod(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "schedulerName": "slurmlet-scheduler",
+            "tolerations": [{"key": "slurmlet.io/slurm", "operator": "Exists"}],
+            "containers": [{"name": "web", "image": "registry.lab:5000/web:1"}],
+            **spec,
+        },
+    }
+
+
+class Scheduler:
+    """The process that the unit starts; `start` and `kill` may alternate."""
+
+    def __init__(self, directory: Path, plane: ControlPlane) -> None:
+        pki = plane.config.pki_dir
+        self.log = directory / "log"
+        self._config = directory / "slurmlet.toml"
+        self._config.write_text(
+            f'[scheduler]\nserver = "{plane.server}"\nca = "{pki}/ca.crt"\n'
+            f'client_cert = "{pki}/scheduler.crt"\nclient_key = "{pki}/scheduler.key"\n'
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "slurmlet.scheduler", "--config", str(self._config)]
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=SECONDS)
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def scheduler(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scheduler]:
+    running = Scheduler(tmp_path_factory.mktemp("scheduler"), control_plane)
+    running.start()
+    try:
+        yield running
+    finally:
+        assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture
+def node(kubectl: Kubectl) -> Iterator[None]:
+    kubectl("admin", "apply", "-f", "-", stdin=json.dumps(NODE))
+    patch = f"-p={json.dumps(READY)}"
+    kubectl("admin", "patch", "node/slurm", "--subresource=status", "--type=merge", patch)
+    # The API server taints every new node, and the controller looks only every few seconds.
+    taints = f"-p={json.dumps({'spec': NODE['spec']})}"
+    kubectl("admin", "patch", "node/slurm", "--type=merge", taints)
+    yield
+    kubectl("admin", "delete", "node/slurm")
+
+
+@pytest.fixture
+def alice(kubectl: Kubectl, scheduler: Scheduler) -> Iterator[Callable[..., str]]:
+    def run(*arguments: str, of: Any = None) -> str:
+        stdin = json.dumps(of) if of is not None else ""
+        return kubectl("alice", "-n", "alice", *arguments, stdin=stdin)
+
+    yield run
+    run("delete", "pod", "--all", "--force", "--grace-period=0")
+
+
+def test_a_pod_is_bound_and_its_author_can_see_it(alice: Kubectl, node: None) -> None:
+    alice("apply", "-f", "-", of=pod("web"))
+    alice("wait", "--for=condition=PodScheduled", "pod/web", WAIT)
+    assert alice("get", "pod/web", "-o", "jsonpath={.spec.nodeName}") == "slurm"
+    selector = "--field-selector=involvedObject.name=web,reason=Scheduled"
+    alice("wait", "--for=create", "events", selector, WAIT)
+    assert "Successfully assigned alice/web to slurm" in alice("get", "events", selector)
+
+
+def test_a_pod_that_names_no_scheduler_is_bound_too(alice: Kubectl, node: None) -> None:
+    alice("apply", "-f", "-", of=pod("plain", schedulerName="default-scheduler"))
+    alice("wait", "--for=condition=PodScheduled", "pod/plain", WAIT)
+
+
+def test_a_pod_that_fits_nowhere_says_why_and_is_bound_once_it_fits(
+    alice: Kubectl, kubectl: Kubectl, node: None
+) -> None:
+    alice("apply", "-f", "-", of=pod("gpu", nodeSelector={"slurmlet.io/partition": "gpu"}))
+    alice("wait", "--for=condition=PodScheduled=False", "pod/gpu", WAIT)
+    path = 'jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}'
+    said = alice("get", "pod/gpu", "-o", path)
+    assert said == "0/1 nodes are available: slurm: it has no partition gpu; it has cpu, debug"
+    assert "no partition gpu" in alice("describe", "pod/gpu")
+    kubectl("admin", "annotate", "node/slurm", "--overwrite", 'slurmlet.io/largest={"gpu": {}}')
+    alice("wait", "--for=condition=PodScheduled", "pod/gpu", WAIT)
+
+
+def test_a_gated_pod_waits_for_its_gate(alice: Kubectl, node: None) -> None:
+    alice("apply", "-f", "-", of=pod("gated", schedulingGates=[{"name": "example.org/quota"}]))
+    alice("apply", "-f", "-", of=pod("after"))
+    alice("wait", "--for=condition=PodScheduled", "pod/after", WAIT)
+    assert alice("get", "pod/gated", "-o", "jsonpath={.spec.nodeName}") == ""
+    alice(
+        "patch", "pod/gated", "--type=json", '-p=[{"op":"remove","path":"/spec/schedulingGates"}]'
+    )
+    alice("wait", "--for=condition=PodScheduled", "pod/gated", WAIT)
+
+
+def test_pods_wait_for_a_node_and_for_a_scheduler_that_was_killed(
+    alice: Kubectl, scheduler: Scheduler, request: pytest.FixtureRequest
+) -> None:
+    alice("apply", "-f", "-", of=pod("early"))
+    alice("wait", "--for=condition=PodScheduled=False", "pod/early", WAIT)
+    scheduler.kill()
+    alice("apply", "-f", "-", of=pod("meanwhile"))
+    request.getfixturevalue("node")
+    scheduler.start()
+    alice("wait", "--for=condition=PodScheduled", "pod/early", "pod/meanwhile", WAIT)
