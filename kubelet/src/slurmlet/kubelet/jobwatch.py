@@ -23,16 +23,13 @@ LOST_SECONDS = 600.0
 
 
 class JobWatch:
-    """`on_change(job_id)` is called when the facts of a tracked job change.
+    """`problem` is why the last question failed, empty after a success."""
 
-    `problem` is why the last question failed, empty after a success.
-    """
-
-    def __init__(self, slurm: Slurm, *, interval: float, on_change: Callable[[int], None]) -> None:
+    def __init__(self, slurm: Slurm, *, interval: float) -> None:
         self.problem = ""
         self._slurm = slurm
         self._interval = interval
-        self._on_change = on_change
+        self._on_change: dict[int, Callable[[], None]] = {}
         self._facts: dict[int, JobFacts | None] = {}
         self._absent_since: dict[int, float] = {}
         self._past_asked = 0.0
@@ -45,6 +42,9 @@ class JobWatch:
         if job_id not in self._facts:
             self._facts[job_id] = None
             self.poke()
+
+    def tracks(self, job_id: int) -> bool:
+        return job_id in self._facts
 
     def untrack(self, job_id: int) -> None:
         self._facts.pop(job_id, None)

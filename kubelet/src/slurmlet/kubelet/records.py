@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from slurmlet.contracts.names import ATTEMPT_ANNOTATION, JOB_ID_ANNOTATION
 from slurmlet.contracts.podproto import FromAgent, Status
+from slurmlet.kubelet.slurm.query import JobFacts
 
 
 class Session(Protocol):
@@ -28,9 +29,9 @@ class Record:
     """A pod by UID. Times are of time.monotonic().
 
     `job_id` is None until a job is known, `over` says that it ended or that there never was one.
-    `waiting` and `refused` are what to show while there is no job; `retry_at` and `failures`
-    space out submissions. `stopped_for` is the deletionTimestamp for which the supervisor was told
-    to stop, `cancelled_at` when scancel was last asked for.
+    `facts` is what was last heard of it. `waiting` and `refused` are what to show while there is
+    no job; `retry_at` and `failures` space out submissions. `stopped_for` is the deletionTimestamp
+    for which a session (by id) was told to stop, `cancelled_at` when scancel was last asked for.
     """
 
     uid: str
@@ -39,6 +40,7 @@ class Record:
     user: str = ""
     attempt: int = 0
     job_id: int | None = None
+    facts: JobFacts | None = None
     ip: str = ""
     report: Status | None = None
     session: Session | None = None
@@ -47,7 +49,7 @@ class Record:
     retry_at: float = 0.0
     failures: int = 0
     deletion_seen: float | None = None
-    stopped_for: str = ""
+    stopped_for: tuple[str, int] | None = None
     cancelled_at: float | None = None
     ended_at: float | None = None
     final_at: float | None = None
@@ -56,6 +58,10 @@ class Record:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def report_is_final(self) -> bool:
+        return self.report is not None and self.report.final
 
 
 class Records:

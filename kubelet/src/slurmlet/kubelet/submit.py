@@ -38,6 +38,9 @@ RETRY_SECONDS = (10.0, 300.0)
 REFERENCE_SECONDS = (2.0, 60.0)
 """Between looks at references that are missing, and at a name service that is silent."""
 
+SKEW_SECONDS = 60
+"""Between the clocks of the API server and of Slurm."""
+
 
 def pod_path(record: Record) -> str:
     return f"/api/v1/namespaces/{record.namespace}/pods/{record.name}"
@@ -45,7 +48,8 @@ def pod_path(record: Record) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """`cluster` is the name in job comments, `key` makes the tokens, `track` follows a job."""
+    """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
+    work on a record."""
 
     api: Api
     broker: Broker
@@ -58,7 +62,7 @@ class Submitter:
     config: Kubelet
     cluster: str
     key: bytes
-    track: Callable[[Record], None]
+    touch: Callable[[Record], None]
 
     async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
         """Do the next thing towards a job; the result is when to come back, in seconds.
@@ -92,9 +96,33 @@ class Submitter:
         if record.job_id is None and record.attempt:
             await self.adopt(live, record, user=decision.user)
         if record.job_id is not None:
-            self.track(record)
+            self.follow(record)
             return None
         return await self._submit(live, record, decision)
+
+    def follow(self, record: Record) -> None:
+        """Track a record's job, and remember it beyond the life of this process."""
+        if record.job_id is None or self.watch.tracks(record.job_id):
+            return
+        self.journal.write(
+            Entry(
+                uid=record.uid,
+                namespace=record.namespace,
+                name=record.name,
+                job_id=record.job_id,
+            )
+        )
+        self.watch.track(record.job_id, lambda: self.touch(record))
+
+    async def find_again(self, pod: Mapping[str, Any], record: Record) -> None:
+        """Look for a job of this pod that is not written on it.
+
+        Raises:
+            CommandError: Slurm did not answer.
+        """
+        decision = await self._decide(pod, record)
+        if decision and decision.user:
+            await self.adopt(pod, record, user=decision.user)
 
     async def adopt(self, pod: Mapping[str, Any], record: Record, *, user: str) -> None:
         """Take over a job of an earlier attempt, found by its name among the user's jobs.
@@ -120,12 +148,15 @@ class Submitter:
         for job in await self.slurm.named(user=user, name=name):
             # Users can edit both name and comment, but not whose a job is.
             claimed = self.records.owner(job.job_id)
-            if job.uid == uid and claimed is None:
-                if await self.slurm.comment(job.job_id) in comments:
-                    found.append(job)
+            if job.uid != uid or claimed is not None:
+                continue
+            if await self.slurm.comment(job.job_id) in comments:
+                found.append(job)
         if not found:
             created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
-            past = await self.slurm.past_named(user=user, name=name, since=int(created.timestamp()))
+            past = await self.slurm.past_named(
+                user=user, name=name, since=int(created.timestamp()) - SKEW_SECONDS
+            )
             found = [job for job in past if job.uid == uid and not self.records.owner(job.job_id)]
         if not found:
             return
@@ -205,7 +236,7 @@ class Submitter:
             return None
         record.job_id = answer.job_id
         record.failures = 0
-        self.track(record)
+        self.follow(record)
         log.info("%s: job %d of user %s", record.key, answer.job_id, record.user)
         await self._annotate(record, {JOB_ID_ANNOTATION: str(answer.job_id)})
         for warning in decision.warnings:
@@ -230,17 +261,10 @@ class Submitter:
 
     def _later(self, record: Record, bounds: tuple[float, float]) -> float:
         low, high = bounds
-        pause = min(high, low * 2 ** min(record.failures, 10)) * random.uniform(0.9, 1.1)
+        pause = min(high, low * 2.0 ** min(record.failures, 10)) * random.uniform(0.9, 1.1)
         record.failures += 1
         record.retry_at = time.monotonic() + pause
         return pause
-
-
-def entry_of(record: Record) -> Entry:
-    """Raises ValueError for a record without a job."""
-    if record.job_id is None:
-        raise ValueError("a record without a job has no journal entry")
-    return Entry(uid=record.uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
 
 
 def _ended(job: JobFacts) -> bool:

@@ -1,0 +1,125 @@
+"""Starts the agent's parts and keeps them in one fate: whatever fails ends the process, and systemd
+starts it anew. Jobs do not depend on it."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from slurmlet.common import log as logs
+from slurmlet.common import tls
+from slurmlet.common.config import ConfigError, read, table
+from slurmlet.common.kube import Api, Credentials
+from slurmlet.contracts.names import CONFIG_FILE
+from slurmlet.contracts.site import Cluster
+from slurmlet.kubelet import config as configs
+from slurmlet.kubelet.agent import Agent
+from slurmlet.kubelet.config import Kubelet
+
+log = logging.getLogger("slurmlet.kubelet")
+
+KEY_BYTES = 32
+
+
+def main() -> int:
+    """Run until SIGTERM; the result is the exit code."""
+    logs.configure()
+    path = sys.argv[1] if len(sys.argv) > 1 else CONFIG_FILE
+    try:
+        tables = read(path)
+        config = table(tables, "kubelet", Kubelet, path=path)
+        cluster = table(tables, "cluster", Cluster, path=path)
+        found = configs.problems(config)
+        if found:
+            raise ConfigError("\n".join(f"{path}: {problem}" for problem in found))
+        key = agent_key(Path(config.state_dir))
+        contexts = (
+            tls.server_context(
+                cert=config.serving_cert, key=config.serving_key, client_ca=config.ca
+            ),
+            tls.server_context(cert=config.serving_cert, key=config.serving_key),
+        )
+    except (ConfigError, OSError) as error:
+        print(f"slurmlet-kubelet: {error}", file=sys.stderr)
+        return 1
+    try:
+        asyncio.run(_run(config, cluster, key, contexts))
+    except* _StopError:
+        log.info("stopped; jobs go on")
+    return 0
+
+
+def agent_key(state_dir: Path) -> bytes:
+    """The secret that job tokens are made with, made at the first start.
+
+    Raises:
+        OSError: the directory cannot be written.
+        ConfigError: the file does not hold a key.
+    """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = state_dir / "agent.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise ConfigError(
+                f"{path}: not {KEY_BYTES} bytes; remove it when no pod runs"
+            ) from None
+        return key
+    key = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    return key
+
+
+class _StopError(Exception):
+    """SIGTERM or SIGINT arrived."""
+
+
+async def _run(
+    config: Kubelet, cluster: Cluster, key: bytes, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    credentials = Credentials(
+        server=config.server,
+        ca_file=config.ca,
+        cert_file=config.client_cert,
+        key_file=config.client_key,
+    )
+    # The watch has a pool of its own: nothing can starve it.
+    async with (
+        Api.from_credentials(credentials) as api,
+        Api.from_credentials(credentials) as watching,
+        asyncio.TaskGroup() as group,
+    ):
+        agent = Agent(
+            api=api,
+            watching=watching,
+            config=config,
+            cluster=cluster,
+            key=key,
+            release=version("slurmlet"),
+        )
+        for part in agent.parts(api_context=contexts[0], channel_context=contexts[1]):
+            group.create_task(part)
+        group.create_task(_stop_at(stopped))
+
+
+async def _stop_at(stopped: asyncio.Event) -> None:
+    await stopped.wait()
+    raise _StopError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The agent's parts and how they are joined."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from slurmlet.common.kube import Api, Object
+from slurmlet.common.reflector import Reflector
+from slurmlet.common.workqueue import WorkQueue
+from slurmlet.contracts.names import ENGINE_ANNOTATION
+from slurmlet.contracts.site import Cluster
+from slurmlet.kubelet import plan
+from slurmlet.kubelet.api.auth import Authorizer
+from slurmlet.kubelet.api.podlogs import PodLogs
+from slurmlet.kubelet.api.server import MAX_STREAMS, KubeletApi
+from slurmlet.kubelet.brokerclient import Broker
+from slurmlet.kubelet.channel import UNPROVED, Channel
+from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.controller import Controller
+from slurmlet.kubelet.events import Events
+from slurmlet.kubelet.holding import Holding
+from slurmlet.kubelet.identities import Identities
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.node import Software
+from slurmlet.kubelet.orphans import Orphans
+from slurmlet.kubelet.records import Entry, Journal, Record, Records
+from slurmlet.kubelet.registration import Registration
+from slurmlet.kubelet.slurm.process import Commands
+from slurmlet.kubelet.slurm.query import Slurm
+from slurmlet.kubelet.streams import Streams
+from slurmlet.kubelet.submit import Submitter
+
+log = logging.getLogger(__name__)
+
+WORKERS = 64
+"""Pods in work at once: most of them wait for the broker, which takes 16 at a time."""
+SILENCE_SECONDS = 600.0
+"""A copy of the pods that heard nothing for so long, not even a bookmark, is not trusted."""
+
+
+class Agent:
+    """Everything of one virtual node."""
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        watching: Api,
+        config: Kubelet,
+        cluster: Cluster,
+        key: bytes,
+        release: str,
+    ) -> None:
+        self._config = config
+        self._queue = WorkQueue(self._sync, workers=WORKERS)
+        self._orphan_queue = WorkQueue(self._sync_orphan, workers=4)
+        self._pods = Reflector(
+            watching,
+            "/api/v1/pods",
+            params={"fieldSelector": f"spec.nodeName={config.node_name}"},
+            on_change=self._changed,
+        )
+        self._uids: dict[str, str] = {}
+        self._records = Records()
+        self._journal = Journal(Path(config.state_dir) / "jobs")
+        self._slurm = Slurm(Commands(config.slurm_bin).run)
+        self._watch = JobWatch(self._slurm, interval=config.poll_seconds)
+        self._holding = Holding()
+        self._events = Events(api, node=config.node_name)
+        broker = Broker(config.broker_socket)
+        submitter = Submitter(
+            api=api,
+            broker=broker,
+            slurm=self._slurm,
+            watch=self._watch,
+            events=self._events,
+            records=self._records,
+            journal=self._journal,
+            identities=Identities(config.identity_file),
+            config=config,
+            cluster=cluster.name,
+            key=key,
+            touch=self._touch,
+        )
+        self._controller = Controller(
+            api=api,
+            store=self._pods.store,
+            records=self._records,
+            journal=self._journal,
+            watch=self._watch,
+            slurm=self._slurm,
+            broker=broker,
+            events=self._events,
+            submitter=submitter,
+        )
+        self._orphans = Orphans(
+            api=api,
+            records=self._records,
+            journal=self._journal,
+            watch=self._watch,
+            submitter=submitter,
+            holding=self._holding,
+        )
+        self._registration = Registration(
+            api=api,
+            slurm=self._slurm,
+            config=config,
+            cluster=cluster.name,
+            software=Software(agent=release),
+            on_missing=lambda: self._holding.node_was_away(time.monotonic()),
+        )
+        streams = Streams()
+        self._channel = Channel(
+            api=api,
+            records=self._records,
+            watch=self._watch,
+            events=self._events,
+            streams=streams,
+            key=key,
+            service_env=plan.service_environment(config.server),
+            synced=self._pods.synced,
+            pod_of=self._pod_of,
+            engine_of=self._engine_of,
+            node_address=self._node_address,
+            touch=self._touch,
+            stranger=self._stranger,
+            duplicate=submitter.cancel,
+            unproved=asyncio.Semaphore(UNPROVED),
+        )
+        self._api = KubeletApi(
+            authorizer=Authorizer(api, config.node_name),
+            store=self._pods.store,
+            records=self._records,
+            logs=PodLogs(records=self._records, streams=streams, broker=broker),
+            healthy=self._problem,
+            streams=asyncio.Semaphore(MAX_STREAMS),
+        )
+
+    def parts(
+        self, *, api_context: ssl.SSLContext, channel_context: ssl.SSLContext
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """What has to run, all at the same time."""
+        config = self._config
+        yield self._registration.run()
+        yield self._pods.run()
+        yield self._watch.run()
+        yield self._events.run()
+        yield self._queue.run()
+        yield self._orphan_queue.run()
+        yield self._look_for_orphans()
+        yield self._api.serve(address=config.address, port=config.port, context=api_context)
+        yield self._channel.serve(
+            address=config.address, port=config.supervisor_port, context=channel_context
+        )
+
+    async def _sync(self, key: str) -> float | None:
+        return await self._controller.sync(key)
+
+    async def _sync_orphan(self, uid: str) -> float | None:
+        return await self._orphans.sync(uid)
+
+    def _touch(self, record: Record) -> None:
+        self._queue.add(record.key)
+
+    def _changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        if after is not None:
+            self._uids[after["metadata"]["uid"]] = key
+        if before is not None and (
+            after is None or after["metadata"]["uid"] != before["metadata"]["uid"]
+        ):
+            self._vanished(before["metadata"]["uid"])
+        self._queue.add(key)
+
+    def _vanished(self, uid: str) -> None:
+        self._uids.pop(uid, None)
+        record = self._records.get(uid)
+        if record is None or record.over or record.job_id is None:
+            self._records.drop(uid)
+            return
+        if record.deletion_seen is None:
+            self._holding.vanished(time.monotonic(), pods=len(self._records))
+        self._orphaned(
+            Entry(uid=uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
+        )
+
+    def _orphaned(self, entry: Entry) -> None:
+        self._orphans.add(entry)
+        self._orphan_queue.add(entry.uid)
+
+    def _stranger(self, uid: str, job_id: int) -> None:
+        """A job of ours said hello whose pod is not known: what its journal entry says, holds."""
+        for entry in self._journal.entries():
+            if entry.uid == uid and entry.job_id == job_id:
+                self._orphaned(entry)
+                return
+        log.warning("job %d of pod %s is ours, but nothing is known of its pod", job_id, uid)
+
+    async def _look_for_orphans(self) -> None:
+        """Once after the start: jobs whose pod vanished while the agent was away."""
+        await self._pods.synced.wait()
+        for entry in self._journal.entries():
+            if entry.uid not in self._uids:
+                self._holding.vanished(time.monotonic(), pods=len(self._uids))
+                self._orphaned(entry)
+
+    def _pod_of(self, uid: str) -> Object | None:
+        key = self._uids.get(uid)
+        return self._pods.store.get(key) if key else None
+
+    def _engine_of(self, pod: Object) -> str:
+        annotations = pod["metadata"].get("annotations") or {}
+        return str(annotations.get(ENGINE_ANNOTATION, self._config.engines[0]))
+
+    def _node_address(self, name: str) -> str:
+        found = self._registration.nodes.get(name)
+        return found.address if found else name
+
+    def _problem(self) -> str:
+        silent = time.monotonic() - self._pods.last_heard
+        if silent > SILENCE_SECONDS:
+            return f"nothing was heard of the pods for {silent:.0f} s"
+        return ""

@@ -1,0 +1,238 @@
+"""The port that supervisors dial: hello → plan → status, and streams."""
+
+import asyncio
+import logging
+import re
+import socket as sockets
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from slurmlet.common.kube import Api, ApiError, Object, UnreachableError
+from slurmlet.contracts.podproto import (
+    CONTROL_PATH,
+    MAX_MESSAGE,
+    STREAM_PATH,
+    Event,
+    Hello,
+    ProtocolError,
+    Status,
+)
+from slurmlet.kubelet import hello as hellos
+from slurmlet.kubelet import plan, podstatus
+from slurmlet.kubelet.events import Events
+from slurmlet.kubelet.hello import Verdict
+from slurmlet.kubelet.identities import name_of
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.records import Record, Records
+from slurmlet.kubelet.session import Connection, Handlers, listen
+from slurmlet.kubelet.slurm.process import CommandError
+from slurmlet.kubelet.streams import Streams
+
+log = logging.getLogger(__name__)
+
+PLAN_RETRY_SECONDS = 5
+UNPROVED = 64
+"""Connections whose hello was not believed yet; each may cost a question to Slurm."""
+HEARTBEAT_SECONDS = 20
+_BEARER = re.compile(r"Bearer ([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """`pod_of` finds a pod of the store by UID, `touch` asks for work on a record; `stranger` is
+    told of an authentic job (pod UID, job id) whose pod is not in the store, `duplicate` of one
+    whose pod has another job (namespace, job id). `node_address` is Slurm's name for a node's
+    address."""
+
+    api: Api
+    records: Records
+    watch: JobWatch
+    events: Events
+    streams: Streams
+    key: bytes
+    service_env: dict[str, str]
+    synced: asyncio.Event
+    pod_of: Callable[[str], Object | None]
+    engine_of: Callable[[Object], str]
+    node_address: Callable[[str], str]
+    touch: Callable[[Record], None]
+    stranger: Callable[[str, int], None]
+    duplicate: Callable[[str, int], Awaitable[bool]]
+    unproved: asyncio.Semaphore
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get(CONTROL_PATH, self._control)
+        app.router.add_get(STREAM_PATH, self._stream)
+        return app
+
+    async def serve(self, *, address: str, port: int, context: ssl.SSLContext) -> None:
+        """Listen until cancelled.
+
+        Raises:
+            OSError: the address is in use or not this host's.
+        """
+        # Supervisors connect again by themselves: nothing is worth waiting for at the end.
+        runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address, port, ssl_context=context).start()
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        bearer = _bearer(request)
+        if bearer is None:
+            return web.Response(status=401, text="no bearer token")
+        return await self.streams.serve(request, token=bearer)
+
+    async def _control(self, request: web.Request) -> web.StreamResponse:
+        bearer = _bearer(request)
+        if bearer is None:
+            return web.Response(status=401, text="no bearer token")
+        if self.unproved.locked() or not self.synced.is_set():
+            return web.Response(status=503, text="busy; try again")
+        uid, peer = request.match_info["uid"], request.remote or ""
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_MESSAGE, compress=False
+        )
+        async with self.unproved:
+            await socket.prepare(request)
+            connection = Connection(socket, bearer, peer)
+            said = await connection.hello()
+            record = await self._believed(uid, connection, said) if said else None
+        if record is None or said is None:
+            await socket.close()
+            return socket
+        await self._converse(record, connection, planned=said.planned)
+        return socket
+
+    async def _believed(self, uid: str, connection: Connection, said: Hello) -> Record | None:
+        """The record that the connection may serve; None after it was turned away."""
+        record = self.records.get(uid)
+        try:
+            job = await self.watch.fresh(said.job_id)
+            users = {record.user} if record and record.user else set()
+            if job:
+                users.add(await name_of(job.uid) or "")
+            addresses = await _resolve(self.node_address(said.host))
+        except (CommandError, TimeoutError, OSError) as error:
+            log.info("hello of pod %s, job %d: cannot be judged now: %s", uid, said.job_id, error)
+            return None
+        answer = hellos.authentic(
+            said,
+            bearer=connection.token,
+            uid=uid,
+            key=self.key,
+            job=job,
+            users=users - {""},
+            peer=connection.peer,
+            addresses=addresses,
+            attempts=record.attempt if record else hellos.MAX_ATTEMPTS,
+        )
+        if answer.verdict is not Verdict.ACCEPT:
+            log.warning("hello of pod %s, job %d: %s", uid, said.job_id, answer.reason)
+            return None
+        pod = self.pod_of(uid)
+        if pod is None:
+            self.stranger(uid, said.job_id)
+            return None
+        record = self.records.of(pod)
+        finished = podstatus.phase_of(pod) in podstatus.TERMINAL and record.job_id != said.job_id
+        answer = hellos.claim(said, known_job=record.job_id, finished=finished)
+        if answer.verdict is not Verdict.ACCEPT:
+            log.warning("%s: job %d is turned away: %s", record.key, said.job_id, answer.reason)
+            await connection.bye(answer.reason)
+            await self.duplicate(record.namespace, said.job_id)
+            return None
+        record.job_id = said.job_id
+        record.ip = connection.peer
+        return record
+
+    async def _converse(self, record: Record, connection: Connection, *, planned: bool) -> None:
+        if isinstance(record.session, Connection):
+            await record.session.socket.close()
+        record.session = connection
+        self.touch(record)
+        log.info("%s: job %s says hello from %s", record.key, record.job_id, connection.peer)
+        handlers = Handlers(
+            status=lambda status: self._reported(record, status),
+            event=lambda event: self._happened(record, event),
+            stream_failed=lambda failed: self.streams.failed(connection, failed.id, failed.message),
+        )
+        planning = asyncio.create_task(self._plan(record, connection, planned=planned))
+        try:
+            ended = await listen(connection, handlers)
+        except ProtocolError as error:
+            ended = f"broke the protocol: {error}"
+        except (ConnectionError, TimeoutError):
+            ended = "does not read"
+        finally:
+            planning.cancel()
+            if record.session is connection:
+                record.session = None
+            self.touch(record)
+        await asyncio.gather(planning, return_exceptions=True)
+        log.info("%s: supervisor of job %s %s", record.key, record.job_id, ended)
+        await connection.socket.close()
+
+    async def _plan(self, record: Record, connection: Connection, *, planned: bool) -> None:
+        """Give the supervisor its plan, as soon as there is all it takes."""
+        while not planned:
+            pod = self.pod_of(record.uid)
+            if pod is None:
+                return
+            try:
+                made = await plan.build(
+                    self.api,
+                    pod,
+                    ip=record.ip,
+                    engine=self.engine_of(pod),
+                    service_env=self.service_env,
+                )
+                await connection.send_plan(made)
+                return
+            except plan.NotReadyError as error:
+                self.events.emit(pod, "FailedMount", str(error), kind="Warning")
+            except (ApiError, UnreachableError) as error:
+                log.warning("%s: no plan yet: %s", record.key, error)
+            except ProtocolError as error:
+                self.events.emit(pod, "FailedMount", str(error), kind="Warning")
+                await connection.bye(str(error))
+                return
+            except (ConnectionError, TimeoutError):
+                await connection.socket.close()
+                return
+            await asyncio.sleep(PLAN_RETRY_SECONDS)
+
+    def _reported(self, record: Record, status: Status) -> bool:
+        """Keep a status; True if it may be acknowledged before the API server has it."""
+        if record.report is None or status.seq > record.report.seq:
+            record.report = status
+        self.touch(record)
+        return not status.final
+
+    def _happened(self, record: Record, event: Event) -> None:
+        pod = self.pod_of(record.uid)
+        if pod is not None:
+            self.events.emit(
+                pod, event.reason, event.message, kind=event.kind, container=event.container
+            )
+
+
+def _bearer(request: web.Request) -> str | None:
+    match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    return match[1] if match else None
+
+
+async def _resolve(name: str) -> set[str]:
+    """The addresses of a host name. Raises OSError when there are none."""
+    loop = asyncio.get_running_loop()
+    found = await asyncio.wait_for(
+        loop.getaddrinfo(name, None, type=sockets.SOCK_STREAM), HEARTBEAT_SECONDS
+    )
+    return {str(item[4][0]) for item in found}

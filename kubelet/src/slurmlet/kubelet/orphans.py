@@ -1,0 +1,93 @@
+"""Jobs whose pod vanished from the API without a word: cancelled, but not in haste."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from slurmlet.common.kube import Api, ApiError
+from slurmlet.kubelet.holding import Holding
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.records import Entry, Journal, Records
+from slurmlet.kubelet.slurm.states import Meaning, observe
+from slurmlet.kubelet.submit import Submitter
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 10.0
+"""Before a vanished pod is believed, so that many at once are seen as such first."""
+AGAIN_SECONDS = 10.0
+HELD_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphans:
+    """Works on pod UIDs; `found` holds what vanished, with the time of that."""
+
+    api: Api
+    records: Records
+    journal: Journal
+    watch: JobWatch
+    submitter: Submitter
+    holding: Holding
+    found: dict[str, tuple[Entry, float]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """A pod vanished that has, or had, this job."""
+        if entry.uid not in self.found:
+            self.found[entry.uid] = (entry, time.monotonic())
+
+    async def sync(self, uid: str) -> float | None:
+        """See one job to its end; the result is when to look again, in seconds.
+
+        Raises:
+            ApiError, UnreachableError: it is not known whether the pod is really gone.
+        """
+        if uid not in self.found:
+            return None
+        entry, since = self.found[uid]
+        now = time.monotonic()
+        if now - since < SETTLE_SECONDS:
+            return SETTLE_SECONDS - (now - since)
+        left = self.holding.seconds_left(now)
+        if left > 0:
+            log.warning(
+                "%s/%s: its pod is gone, job %d is held for %.0f s",
+                entry.namespace,
+                entry.name,
+                entry.job_id,
+                left,
+            )
+            return min(left, HELD_SECONDS)
+        if await self._exists(entry):
+            log.info("%s/%s: the pod is there after all", entry.namespace, entry.name)
+            del self.found[uid]
+            return None
+        self.watch.track(entry.job_id, lambda: None)
+        job = self.watch.facts(entry.job_id)
+        if job and observe(job.state).meaning is Meaning.ENDED:
+            self._forget(entry)
+            return None
+        if await self.submitter.cancel(entry.namespace, entry.job_id):
+            log.info(
+                "%s/%s: its pod is gone, job %d cancelled",
+                entry.namespace,
+                entry.name,
+                entry.job_id,
+            )
+        return AGAIN_SECONDS
+
+    async def _exists(self, entry: Entry) -> bool:
+        """Asked without a resourceVersion, which makes it a quorum read."""
+        try:
+            pod = await self.api.get(f"/api/v1/namespaces/{entry.namespace}/pods/{entry.name}")
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return bool(pod["metadata"]["uid"] == entry.uid)
+
+    def _forget(self, entry: Entry) -> None:
+        del self.found[entry.uid]
+        self.watch.untrack(entry.job_id)
+        self.journal.remove(entry.uid)
+        self.records.drop(entry.uid)

@@ -1,0 +1,123 @@
+"""One supervisor's control connection."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from aiohttp import WSMsgType, web
+
+from slurmlet.contracts.podproto import (
+    Ack,
+    Bye,
+    Event,
+    FromAgent,
+    Hello,
+    Message,
+    Plan,
+    ProtocolError,
+    Status,
+    StreamFailed,
+    decode_message,
+    encode_message,
+    encode_plan,
+)
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10
+SEND_SECONDS = 30
+"""A supervisor that does not read for so long is cut off and connects anew."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """The WebSocket of a supervisor, after or before its hello was believed."""
+
+    socket: web.WebSocketResponse
+    token: str
+    peer: str
+    ignored: int = 0
+    _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def send(self, message: FromAgent) -> None:
+        """Raises ConnectionError or TimeoutError when the supervisor does not take it."""
+        async with self._sending:
+            await self._send(message)
+
+    async def send_plan(self, plan: Plan) -> None:
+        """Raises ProtocolError for a plan that is too large, else as `send`."""
+        async with self._sending:
+            for chunk in encode_plan(plan):
+                await self._send(chunk)
+
+    async def hello(self) -> Hello | None:
+        """The first message, or None if it is no hello or does not come in time."""
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                message = await self.receive()
+        except (TimeoutError, ProtocolError):
+            return None
+        return message if isinstance(message, Hello) else None
+
+    async def receive(self) -> Message | None:
+        """The next message that is understood, or None at the end.
+
+        Raises:
+            ProtocolError: the peer does not keep to the protocol.
+        """
+        while True:
+            frame = await self.socket.receive()
+            if frame.type is not WSMsgType.TEXT:
+                return None
+            unknown: list[str] = []
+            message = decode_message(frame.data, unknown=unknown)
+            self.ignored += len(unknown)
+            if message is not None:
+                return message
+
+    async def bye(self, reason: str) -> None:
+        """Tell the supervisor to end, and hang up."""
+        with suppress(ConnectionError, TimeoutError):
+            await self.send(Bye(reason=reason))
+        await self.socket.close()
+
+    async def _send(self, message: FromAgent) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self.socket.send_str(encode_message(message))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What to do with a supervisor's messages."""
+
+    status: Callable[[Status], bool]
+    event: Callable[[Event], None]
+    stream_failed: Callable[[StreamFailed], None]
+
+
+async def listen(connection: Connection, handlers: Handlers) -> str:
+    """Take messages until the supervisor hangs up; the result says why it ended.
+
+    A status is acknowledged here when `handlers.status` says so, else later by somebody else.
+
+    Raises:
+        ProtocolError: the peer does not keep to the protocol.
+    """
+    while True:
+        message = await connection.receive()
+        match message:
+            case None:
+                return "hung up"
+            case Bye():
+                return f"said bye: {message.reason}"
+            case Status():
+                if handlers.status(message):
+                    await connection.send(Ack(seq=message.seq))
+            case Event():
+                handlers.event(message)
+            case StreamFailed():
+                handlers.stream_failed(message)
+            case _:
+                raise ProtocolError("message: not one that a supervisor sends")
