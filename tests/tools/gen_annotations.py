@@ -44,7 +44,7 @@ WRITTEN: Mapping[str, str] = {
     names.JOB_STATE_ANNOTATION: "the job's state, in Slurm's words",
     names.NODES_ANNOTATION: "nodes that the job runs on",
     names.REQUEST_ANNOTATION: "what the pod asks of Slurm, as JSON: long option → value",
-    names.ATTEMPT_ANNOTATION: "how many jobs this pod has had before",
+    names.ATTEMPT_ANNOTATION: "which try the job is; 1 is the first",
 }
 
 _HEAD = f"""\
