@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurmlet.controlplane import build, golang
-from slurmlet.controlplane.certificates import Request
+from slurmlet.controlplane.certificates import KUBELET_CLIENT_GROUP, Request
 from slurmlet.controlplane.run import ControlPlane, local_config
 
 BINARIES: pytest.StashKey[Path] = pytest.StashKey()
@@ -28,6 +28,14 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: USER}]
 ---
 """
+
+KUBELET_CLIENTS = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: slurmlet-kubelet-api-clients}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:kubelet-api-admin}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: GROUP}]
+""".replace("GROUP", KUBELET_CLIENT_GROUP)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -70,7 +78,9 @@ def control_plane(
     )
     request = Request(sans=("127.0.0.1",), nodes=("slurm",), users=USERS)
     with ControlPlane(config, request, report=print) as plane:
-        _kubectl(plane, "admin", "apply", "-f", "-", stdin="".join(map(_rbac, USERS)))
+        _kubectl(
+            plane, "admin", "apply", "-f", "-", stdin="".join(map(_rbac, USERS)) + KUBELET_CLIENTS
+        )
         yield plane
 
 
