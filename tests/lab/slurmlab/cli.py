@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from slurmlab import host, node, status, sync, verify
 from slurmlab import lab as labs
-from slurmlab import node
 from slurmlab.errors import LabError
 from slurmlab.image import SUITES
 from slurmlab.names import Lab, node_named
@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     for command in (up, image):
         command.add_argument("--slurm", choices=SUITES, help="Debian suite whose Slurm nodes run")
     add("down", "remove the lab and everything that it made")
+    add("status", "show nodes and services; fails when the lab is not complete")
+    add("verify", "check that everything works, one line per check")
+    add("sync", "copy changed Python files to the nodes and restart what uses them")
     shell = add("shell", "open a shell on a node")
     shell.add_argument("node")
     shell.add_argument("--user", default="root")
@@ -66,6 +69,9 @@ def _dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         labs.build(suite=arguments.slurm)
     elif arguments.command == "down":
         labs.down(lab)
+    elif arguments.command in ("status", "verify", "sync"):
+        host.check()
+        {"status": status.show, "verify": verify.verify, "sync": sync.sync}[arguments.command](lab)
     elif arguments.command == "shell":
         _enter(lab, arguments.node, ["/bin/bash", "-i"], user=arguments.user)
     elif arguments.command == "exec":
