@@ -68,7 +68,7 @@ lint-shell:
 	@[ -z "$(SHELL_FILES)" ] || $(BIN)/shellcheck $(SHELL_FILES)
 
 lint-ansible:
-	@cd ansible && PATH="$(BIN):$$PATH" ansible-lint --offline -q
+	@cd ansible && PATH="$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$(tools/collection)" ansible-lint --offline -q
 
 lint-selftest:
 	@$(PYTEST) -q tests/lint
