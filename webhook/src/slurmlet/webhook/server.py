@@ -55,8 +55,9 @@ def settings(config: WebhookConfig) -> dict[str, Any]:
         # Called per connection: a renewed certificate serves the next one without a restart.
         return server_context(cert=config.serving_cert, key=config.serving_key)
 
+    host = f"[{config.address}]" if ":" in config.address else config.address
     return {
-        "bind": f"{config.address}:{config.port}",
+        "bind": f"{host}:{config.port}",
         "workers": 1,
         "worker_class": "gthread",
         "threads": THREADS,
