@@ -11,7 +11,7 @@ from typing import Any
 
 JOB_ID = "status.slurmlet.io/job-id"
 LIVE = frozenset({"PENDING", "RUNNING", "CONFIGURING", "SUSPENDED"})
-_POD_JOB = re.compile(r"(?P<uid>[0-9a-f]{8})/(?P<pod>[^/\s]+/[^/\s]+)")
+_POD_JOB = re.compile(r"(?P<uid>[0-9a-f]{8})/(?P<pod>[a-z0-9-]+/[a-z0-9.-]+)")
 
 
 @dataclass(frozen=True, slots=True)
