@@ -13,7 +13,7 @@ K ?=
 LAB ?= slurmlet
 TIER := tests/tools/tier
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find . -path ./.venv -prune -o -name '*.[ch]' -print)
-SHELL_FILES = $(shell git grep -lE '^\#!/bin/(ba)?sh' 2>/dev/null)
+SHELL_FILES = $(shell git ls-files -z | xargs -0 awk 'FNR == 1 && /^\#!\/bin\/(ba)?sh/ { print FILENAME } { nextfile }' 2>/dev/null)
 
 export ROUNDS
 
