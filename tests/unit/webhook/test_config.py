@@ -16,7 +16,7 @@ def test_both_tables_are_read_and_those_of_others_ignored(tmp_path: Path) -> Non
     text = '[webhook]\nport = 1\n[request]\ndefault_cpus = 2\noptions = {qos = "n"}\n[kubelet]\nx=1'
     config, policy = load(write(tmp_path, text))
     assert config.port == 1
-    assert config.cert_file == "/etc/slurmlet/pki/webhook.crt"
+    assert config.serving_cert == "/etc/slurmlet/pki/webhook.crt"
     assert policy.default_cpus == 2
     assert policy.options == {"qos": "n"}
 
