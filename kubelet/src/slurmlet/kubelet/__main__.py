@@ -1,6 +1,7 @@
 """Starts the agent's parts and keeps them in one fate: whatever fails ends the process, and systemd
 starts it anew. Jobs do not depend on it."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -29,7 +30,11 @@ KEY_BYTES = 32
 def main() -> int:
     """Run until SIGTERM; the result is the exit code."""
     logs.configure()
-    path = sys.argv[1] if len(sys.argv) > 1 else CONFIG_FILE
+    parser = argparse.ArgumentParser(
+        prog="slurmlet-kubelet", description="The agent of a virtual node."
+    )
+    parser.add_argument("--config", default=CONFIG_FILE, metavar="FILE")
+    path = parser.parse_args().config
     try:
         tables = read(path)
         config = table(tables, "kubelet", Kubelet, path=path)

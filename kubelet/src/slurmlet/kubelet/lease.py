@@ -3,6 +3,7 @@
 Standard library only: it stays at 16 MiB and has nothing that could hang with the agent.
 """
 
+import argparse
 import http.client
 import json
 import signal
@@ -60,7 +61,11 @@ def renew(config: Kubelet) -> None:
 
 def main() -> int:
     """Renew until SIGTERM."""
-    path = sys.argv[1] if len(sys.argv) > 1 else CONFIG_FILE
+    parser = argparse.ArgumentParser(
+        prog="slurmlet-lease", description="Keeps the lease of a virtual node."
+    )
+    parser.add_argument("--config", default=CONFIG_FILE, metavar="FILE")
+    path = parser.parse_args().config
     try:
         table = tomllib.loads(Path(path).read_text()).get("kubelet", {})
         config = decode(Kubelet, table, path="kubelet")

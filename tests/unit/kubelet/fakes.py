@@ -1,0 +1,210 @@
+"""Slurm, the API server and the broker at the seams where the agent meets them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slurmlet.common.kube import ApiError, Object, UnreachableError
+from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, Request, Submit
+from slurmlet.contracts.names import job_comment, job_name
+from slurmlet.kubelet.brokerclient import BrokerError
+from slurmlet.kubelet.slurm.process import CommandError
+
+UID = "11111111-2222-3333-4444-555555555555"
+
+
+def pod(name: str = "web", *, uid: str = UID, **changes: Any) -> Object:
+    """A bound pod of one container; `changes` go into spec, or into metadata and status."""
+    metadata = {
+        "name": name,
+        "namespace": "alice",
+        "uid": uid,
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        **changes.pop("metadata", {}),
+    }
+    status = changes.pop("status", {"phase": "Pending"})
+    spec = {
+        "nodeName": "slurm",
+        "restartPolicy": "Always",
+        "containers": [{"name": "main", "image": "registry.lab:5000/busybox:1.37"}],
+        **changes,
+    }
+    return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+@dataclass
+class FakeJob:
+    """A job in the fake Slurm. `forgotten` says that only the accounting knows it."""
+
+    state: str = "PENDING"
+    uid: int = 1001
+    node: str = ""
+    reason: str = "Priority"
+    name: str = ""
+    comment: str = ""
+    started: int = 1_767_225_600
+    exit_code: str = "0:0"
+    forgotten: bool = False
+
+
+@dataclass
+class FakeSlurm:
+    """Answers squeue, sacct and sinfo as Slurm 24.11 prints them; `silent` makes them fail."""
+
+    jobs: dict[int, FakeJob] = field(default_factory=dict)
+    calls: list[list[str]] = field(default_factory=list)
+    silent: bool = False
+    nodes: str = "c1|cpu*|4|8000|idle|10.77.0.11|(null)\n"
+
+    async def run(self, argv: Sequence[str]) -> str:
+        self.calls.append(list(argv))
+        if self.silent:
+            raise CommandError(f"{argv[0]}: no answer in 30 s")
+        if argv[0] == "sinfo":
+            return self.nodes
+        chosen = [number for number in self._chosen(argv) if number in self.jobs]
+        if argv[0] == "sacct":
+            return "".join(self._past(number) for number in chosen)
+        live = [number for number in chosen if not self.jobs[number].forgotten]
+        if "-j" in argv and not live:
+            raise CommandError("squeue: exit code 1: slurm_load_jobs error: Invalid job id")
+        if argv[-1] == "%k":
+            return "".join(f"{self.jobs[number].comment}\n" for number in live)
+        return "".join(self._live(number) for number in live)
+
+    def _chosen(self, argv: Sequence[str]) -> list[int]:
+        if "-j" in argv:
+            return sorted({int(word) for word in argv[list(argv).index("-j") + 1].split(",")})
+        name = argv[list(argv).index("--name") + 1]
+        return [number for number, job in self.jobs.items() if job.name == name]
+
+    def _live(self, number: int) -> str:
+        job = self.jobs[number]
+        return f"{number}|{job.state}|{job.uid}|{job.node}|{job.started}|{job.reason}\n"
+
+    def _past(self, number: int) -> str:
+        job = self.jobs[number]
+        return f"{number}|{job.state}|{job.exit_code}|{job.uid}|{job.node}|{job.started}\n"
+
+
+def merged(live: Mapping[str, Any], patch: Mapping[str, Any]) -> Object:
+    """A strategic merge, as far as it matters to pods: conditions merge by type."""
+    result: Object = dict(live)
+    for key, value in patch.items():
+        if key == "conditions":
+            rows = {item["type"]: item for item in result.get(key) or []}
+            for item in value:
+                rows[item["type"]] = merged(rows.get(item["type"], {}), item)
+            result[key] = list(rows.values())
+        elif isinstance(value, Mapping):
+            result[key] = merged(result.get(key) or {}, value)
+        elif value is None:
+            result.pop(key, None)
+        else:
+            result[key] = value
+    return result
+
+
+@dataclass
+class FakeApi:
+    """Objects by path. `down` makes every request fail, `refuse` those whose path contains it."""
+
+    objects: dict[str, Object] = field(default_factory=dict)
+    log: list[tuple[str, str, Any]] = field(default_factory=list)
+    down: bool = False
+    refuse: str = "\0"
+
+    def add(self, item: Object) -> Object:
+        metadata = item["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/{item['kind'].lower()}s"
+        self.objects[f"{path}/{metadata['name']}"] = item
+        return item
+
+    def _find(self, method: str, path: str, body: Any = None) -> Object:
+        self.log.append((method, path, body))
+        if self.down:
+            raise UnreachableError("connection refused")
+        if self.refuse in path:
+            raise ApiError(status=500, reason="InternalError", message="refused by the test")
+        found = self.objects.get(path.removesuffix("/status"))
+        if found is None:
+            raise ApiError(status=404, reason="NotFound", message=f"{path} not found")
+        return found
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
+        return self._find("GET", path)
+
+    async def patch(self, path: str, body: Any, *, content_type: str = "") -> Object:
+        live = self._find("PATCH", path, body)
+        uid = body.get("metadata", {}).get("uid")
+        if uid is not None and uid != live["metadata"]["uid"]:
+            raise ApiError(status=409, reason="Conflict", message="uid")
+        live.update(merged(live, json.loads(json.dumps(body))))
+        return live
+
+    async def create(self, path: str, body: Object) -> Object:
+        self.log.append(("POST", path, body))
+        if path.endswith("/token"):
+            return {"status": {"token": "a-token"}}
+        return body
+
+    async def delete(self, path: str, *, uid: str, grace_seconds: int | None = None) -> Object:
+        live = self._find("DELETE", path, grace_seconds)
+        if live["metadata"]["uid"] != uid:
+            raise ApiError(status=409, reason="Conflict", message="uid")
+        del self.objects[path]
+        return live
+
+
+@dataclass
+class FakeBroker:
+    """Submits into a FakeSlurm. `answers` are given first; an exception among them is raised."""
+
+    slurm: FakeSlurm
+    requests: list[Request] = field(default_factory=list)
+    answers: list[Answer | Exception] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    loses_answers: bool = False
+
+    async def ask(self, request: Request) -> tuple[Answer, bytes]:
+        self.requests.append(request)
+        if self.answers and not isinstance(request, ReadLog):
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer, b""
+        if isinstance(request, ReadLog):
+            content = self.files.get(f"{request.uid}/{request.file}")
+            if content is None:
+                return Answer(error=f"{request.file}: No such file or directory"), b""
+            part = content[request.offset : request.offset + request.limit]
+            return Answer(size=len(part), total=len(content)), part
+        if isinstance(request, Cancel):
+            self.slurm.jobs[request.job_id].state = "CANCELLED"
+            return Answer(), b""
+        job_id = max(self.slurm.jobs, default=100) + 1
+        self.slurm.jobs[job_id] = self._job(request)
+        if self.loses_answers:
+            self.loses_answers = False
+            raise BrokerError("the broker did not answer in 75 s")
+        return Answer(job_id=job_id), b""
+
+    def submitted(self) -> list[Submit]:
+        return [request for request in self.requests if isinstance(request, Submit)]
+
+    def cancelled(self) -> list[int]:
+        return [request.job_id for request in self.requests if isinstance(request, Cancel)]
+
+    def _job(self, request: Submit) -> FakeJob:
+        return FakeJob(
+            name=job_name(uid=request.uid, namespace=request.namespace, pod=request.pod),
+            comment=job_comment(
+                cluster="lab",
+                namespace=request.namespace,
+                pod=request.pod,
+                uid=request.uid,
+                attempt=request.attempt,
+            ),
+        )

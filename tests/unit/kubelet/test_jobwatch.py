@@ -1,0 +1,101 @@
+"""Following jobs: changes arrive once, and a job is lost only when Slurm says so for long."""
+
+import asyncio
+
+import pytest
+from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
+
+from slurmlet.kubelet import jobwatch
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.slurm.process import CommandError
+from slurmlet.kubelet.slurm.query import Slurm
+
+
+def watch_of(fake: FakeSlurm) -> tuple[JobWatch, list[int]]:
+    watch = JobWatch(Slurm(fake.run), interval=10)
+    changes: list[int] = []
+    for number in fake.jobs:
+        watch.track(number, lambda number=number: changes.append(number))  # type: ignore[misc]
+    return watch, changes
+
+
+def state_of(watch: JobWatch, number: int) -> str:
+    job = watch.facts(number)
+    return job.state if job else ""
+
+
+async def test_a_change_is_told_once() -> None:
+    fake = FakeSlurm(jobs={1: FakeJob(), 2: FakeJob()})
+    watch, changes = watch_of(fake)
+    await watch.poll()
+    await watch.poll()
+    assert sorted(changes) == [1, 2]
+    fake.jobs[2].state = "RUNNING"
+    await watch.poll()
+    assert sorted(changes) == [1, 2, 2]
+    assert state_of(watch, 2) == "RUNNING"
+
+
+async def test_silence_keeps_what_is_known() -> None:
+    fake = FakeSlurm(jobs={1: FakeJob(state="RUNNING")})
+    watch, _ = watch_of(fake)
+    await watch.poll()
+    fake.silent = True
+    await watch.poll()
+    assert state_of(watch, 1) == "RUNNING"
+    assert "no answer" in watch.problem
+    fake.silent = False
+    await watch.poll()
+    assert watch.problem == ""
+
+
+async def test_a_forgotten_job_ends_as_the_accounting_says() -> None:
+    fake = FakeSlurm(jobs={1: FakeJob(state="RUNNING")})
+    watch, _ = watch_of(fake)
+    await watch.poll()
+    fake.jobs[1] = FakeJob(state="FAILED", exit_code="3:0", forgotten=True)
+    await watch.poll()
+    job = watch.facts(1)
+    assert job is not None
+    assert (job.state, job.exit_code) == ("FAILED", 3)
+
+
+async def test_the_accounting_lags_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still says RUNNING of a job that slurmctld has forgotten: that is not believed for ever,
+    but for long."""
+    now = [1000.0]
+    monkeypatch.setattr(jobwatch.time, "monotonic", lambda: now[0])
+    fake = FakeSlurm(jobs={1: FakeJob(state="RUNNING", forgotten=True)})
+    watch, _ = watch_of(fake)
+    await watch.poll()
+    now[0] += 500
+    await watch.poll()
+    assert watch.facts(1) is None
+    now[0] += 200
+    await watch.poll()
+    assert state_of(watch, 1) == "LOST"
+
+
+async def test_fresh_facts_are_asked_for_now() -> None:
+    fake = FakeSlurm(jobs={1: FakeJob(state="RUNNING")})
+    watch = JobWatch(Slurm(fake.run), interval=300)
+    running = asyncio.create_task(watch.run())
+    job = await asyncio.wait_for(watch.fresh(1), 5)
+    assert job is not None
+    assert job.state == "RUNNING"
+    running.cancel()
+
+
+async def test_fresh_facts_of_an_unknown_job_and_of_a_silent_slurm() -> None:
+    fake = FakeSlurm()
+    watch = JobWatch(Slurm(fake.run), interval=300)
+    asked = asyncio.create_task(watch.fresh(9))
+    await asyncio.sleep(0)
+    await watch.poll()
+    assert await asked is None
+    fake.silent = True
+    asked = asyncio.create_task(watch.fresh(9))
+    await asyncio.sleep(0)
+    await watch.poll()
+    with pytest.raises(CommandError):
+        await asked

@@ -1,0 +1,197 @@
+"""Job and report → pod status."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.kubelet.fakes import merged, pod
+
+from slurmlet.contracts.podproto import ContainerReport, ContainerState, Status
+from slurmlet.kubelet.podstatus import Known, annotations_for, patch_for, wanted
+from slurmlet.kubelet.slurm.query import JobFacts
+from slurmlet.kubelet.slurm.states import TABLE, Meaning, observe
+
+NOW = "2026-01-01T01:00:00Z"
+RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
+
+
+def job(state: str, **facts: Any) -> JobFacts:
+    return JobFacts(job_id=7, state=state, uid=1001, nodes="c1", started=1_767_225_600, **facts)
+
+
+def report(kind: str, *, phase: str, final: bool = False, code: int | None = None) -> Status:
+    state = ContainerState(
+        kind=kind,
+        exit_code=code,
+        started_at="2026-01-01T00:00:05.123456789Z" if kind != "waiting" else None,
+        finished_at="2026-01-01T00:30:00Z" if kind == "terminated" else None,
+        reason="ContainerCreating" if kind == "waiting" else None,
+    )
+    running = kind == "running"
+    container = ContainerReport(
+        name="main", init=False, state=state, ready=running, started=running
+    )
+    return Status(seq=1, phase=phase, containers=(container,), final=final)
+
+
+def status_of(known: Known, live: Any = None) -> Any:
+    return wanted(live or pod(), known, now=NOW)
+
+
+def condition(status: Any, kind: str) -> Any:
+    return next(item for item in status["conditions"] if item["type"] == kind)
+
+
+def main_state(status: Any) -> Any:
+    return status["containerStatuses"][0]["state"]
+
+
+def test_a_queued_job_shows_slurm_s_reason() -> None:
+    status = status_of(Known(job=job("PENDING", reason="Resources")))
+    assert status["phase"] == "Pending"
+    assert main_state(status) == {
+        "waiting": {"reason": "SlurmPending", "message": "Slurm job 7 waits: Resources"}
+    }
+    assert "startTime" not in status
+    assert condition(status, "PodScheduled")["status"] == "True"
+    assert condition(status, "Ready")["status"] == "False"
+    assert condition(status, "Initialized")["status"] == "True"
+
+
+def test_a_job_without_supervisor_is_creating() -> None:
+    status = status_of(Known(job=job("RUNNING")))
+    assert status["phase"] == "Pending"
+    assert main_state(status) == {"waiting": {"reason": "ContainerCreating"}}
+    assert status["startTime"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_running_pod() -> None:
+    known = Known(job=job("RUNNING"), report=report("running", phase="Running"), ip="10.77.0.11")
+    status = status_of(known)
+    assert status["phase"] == "Running"
+    assert status["podIP"] == status["hostIP"] == "10.77.0.11"
+    assert status["podIPs"] == [{"ip": "10.77.0.11"}]
+    assert main_state(status) == {"running": {"startedAt": "2026-01-01T00:00:05Z"}}
+    for kind in ("Ready", "ContainersReady", "Initialized", "PodReadyToStartContainers"):
+        assert condition(status, kind)["status"] == "True", kind
+
+
+def test_a_suspended_job_makes_its_pod_unready() -> None:
+    status = status_of(Known(job=job("SUSPENDED"), report=report("running", phase="Running")))
+    assert status["phase"] == "Running"
+    assert condition(status, "Ready")["reason"] == "SlurmSuspended"
+
+
+def test_readiness_gates_are_honoured() -> None:
+    live = pod(readinessGates=[{"conditionType": "example.org/ready"}])
+    known = Known(job=job("RUNNING"), report=report("running", phase="Running"))
+    assert condition(status_of(known, live), "Ready")["reason"] == "ReadinessGatesNotReady"
+    live["status"]["conditions"] = [{"type": "example.org/ready", "status": "True"}]
+    assert condition(status_of(known, live), "Ready")["status"] == "True"
+
+
+def test_the_final_status_wins_over_the_job() -> None:
+    known = Known(
+        job=job("OUT_OF_MEMORY"),
+        report=report("terminated", phase="Succeeded", final=True, code=0),
+    )
+    status = status_of(known)
+    assert status["phase"] == "Succeeded"
+    assert main_state(status)["terminated"]["exitCode"] == 0
+    assert condition(status, "Ready")["reason"] == "PodCompleted"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "reason", "disrupted"),
+    [
+        ("FAILED", 3, "Error", False),
+        ("OUT_OF_MEMORY", 137, "OOMKilled", False),
+        ("CANCELLED by 2001", 137, "SlurmCancelled", False),
+        ("TIMEOUT", 137, "DeadlineExceeded", False),
+        ("NODE_FAIL", 137, "NodeLost", True),
+        ("PREEMPTED", 137, "Preempted", True),
+    ],
+)
+def test_a_job_that_ended_badly(state: str, code: int, reason: str, disrupted: bool) -> None:
+    exit_code = 3 if state == "FAILED" else None
+    known = Known(job=job(state, exit_code=exit_code), report=report("running", phase="Running"))
+    status = status_of(known)
+    assert status["phase"] == "Failed"
+    assert status["reason"] == reason
+    terminated = main_state(status)["terminated"]
+    assert (terminated["exitCode"], terminated["reason"]) == (code, reason)
+    assert condition(status, "Ready")["status"] == "False"
+    kinds = [item["type"] for item in status["conditions"]]
+    assert ("DisruptionTarget" in kinds) == disrupted
+
+
+def test_a_refused_pod_that_must_not_be_retried_fails() -> None:
+    status = status_of(Known(waiting=("SlurmRejected", "no such partition"), refused=True))
+    assert (status["phase"], status["reason"]) == ("Failed", "SlurmRejected")
+
+
+def test_a_deleted_pod_that_never_ran_is_terminated() -> None:
+    status = status_of(Known(gone=True))
+    assert status["phase"] == "Failed"
+    assert main_state(status)["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_an_agent_that_comes_back_takes_nothing_away() -> None:
+    running = Known(job=job("RUNNING"), report=report("running", phase="Running"), ip="10.0.0.1")
+    live = pod()
+    live["status"] = merged(live["status"], status_of(running, live))
+    after = Known(job=job("RUNNING"))
+    assert patch_for(live, status_of(after, live), {}) is None
+
+
+def test_a_patch_that_was_applied_is_not_needed_again() -> None:
+    known = Known(job=job("RUNNING"), report=report("running", phase="Running"), ip="10.0.0.1")
+    live = pod()
+    patch = patch_for(live, status_of(known, live), annotations_for(known.job))
+    assert patch is not None
+    assert patch["metadata"]["uid"] == live["metadata"]["uid"]
+    after = merged(live, patch)
+    # What the API server itself writes for things that are not there.
+    after["status"]["containerStatuses"][0]["lastState"] = {}
+    after["status"]["containerStatuses"][0]["state"]["running"]["extra"] = None
+    assert patch_for(after, status_of(known, after), annotations_for(known.job)) is None
+
+
+def test_conditions_of_others_are_left_alone() -> None:
+    live = pod(status={"phase": "Pending", "conditions": [{"type": "x/y", "status": "True"}]})
+    patch = patch_for(live, status_of(Known(), live), {})
+    assert patch is not None
+    assert "x/y" not in [item["type"] for item in patch["status"]["conditions"]]
+    assert "qosClass" not in patch["status"]
+
+
+STATES = st.sampled_from([*sorted(TABLE), "SOMETHING_NEW", ""])
+REPORTS = st.one_of(
+    st.none(),
+    st.builds(
+        lambda kind, phase, final: report(kind, phase=phase, final=final, code=1),
+        st.sampled_from(["waiting", "running", "terminated"]),
+        st.sampled_from(sorted(RANK)),
+        st.booleans(),
+    ),
+)
+
+
+@given(st.lists(st.tuples(STATES, REPORTS, st.booleans()), max_size=8))
+def test_phases_never_go_back_and_ends_are_complete(
+    history: list[tuple[str, Status | None, bool]],
+) -> None:
+    live = pod()
+    for state, said, gone in history:
+        known = Known(job=job(state) if state else None, report=said, gone=gone)
+        before = live["status"]["phase"]
+        status = status_of(known, live)
+        assert RANK[status["phase"]] >= RANK[before]
+        if RANK[before] == 2:
+            assert status["phase"] == before
+        live = merged(live, {"status": status})
+        if RANK[status["phase"]] == 2 and state and observe(state).meaning is Meaning.ENDED:
+            assert "terminated" in main_state(status)
+            assert condition(status, "Ready")["status"] == "False"
+            assert condition(status, "ContainersReady")["status"] == "False"

@@ -1,0 +1,85 @@
+"""Questions to Slurm: how they are asked, and that no answer is made up."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
+
+from slurmlet.kubelet.slurm.process import CommandError, Commands
+from slurmlet.kubelet.slurm.query import JobFacts, Slurm, _live_job, _past_job
+
+
+async def test_all_jobs_are_asked_for_at_once() -> None:
+    fake = FakeSlurm(jobs={number: FakeJob(state="RUNNING", node="c1") for number in range(1, 900)})
+    found = await Slurm(fake.run).live(range(1, 1000))
+    assert len(found) == 899
+    assert found[7] == JobFacts(
+        job_id=7, state="RUNNING", uid=1001, nodes="c1", started=1_767_225_600, reason="Priority"
+    )
+    assert len(fake.calls) == 1
+
+
+async def test_a_single_id_is_given_twice() -> None:
+    # squeue -j of one id that was purged fails, and that would be no information.
+    fake = FakeSlurm(jobs={5: FakeJob()})
+    await Slurm(fake.run).live([5])
+    assert fake.calls[0][fake.calls[0].index("-j") + 1] == "5,5"
+
+
+async def test_jobs_that_slurmctld_forgot_are_absent() -> None:
+    fake = FakeSlurm(jobs={5: FakeJob(forgotten=True)})
+    assert await Slurm(fake.run).live([5]) == {}
+
+
+async def test_silence_is_not_absence() -> None:
+    fake = FakeSlurm(jobs={5: FakeJob()}, silent=True)
+    with pytest.raises(CommandError):
+        await Slurm(fake.run).live([5])
+    with pytest.raises(CommandError):
+        await Slurm(fake.run).past([5])
+    with pytest.raises(CommandError):
+        await Slurm(fake.run).named(user="alice", name="x")
+
+
+async def test_accounting_tells_exit_codes() -> None:
+    jobs = {
+        1: FakeJob(state="FAILED", exit_code="7:0"),
+        2: FakeJob(state="CANCELLED by 2001", exit_code="0:15"),
+    }
+    past = await Slurm(FakeSlurm(jobs=jobs).run).past([1, 2])
+    assert past[1].exit_code == 7
+    assert past[2].exit_code == 143
+    assert past[2].state == "CANCELLED by 2001"
+
+
+@given(st.text(max_size=80))
+def test_no_line_crashes_the_parsers(line: str) -> None:
+    for parse in (_live_job, _past_job):
+        job = parse(line)
+        assert job is None or job.job_id >= 0
+
+
+def test_other_kinds_of_jobs_are_not_ours() -> None:
+    assert _live_job("12_[1-5]|PENDING|1001||N/A|Priority") is None
+    assert _past_job("12.batch|COMPLETED|0:0|1001|c1|1767225600") is None
+
+
+async def test_a_command_that_hangs_is_killed() -> None:
+    with pytest.raises(CommandError, match="no answer in 0 s"):
+        await Commands("/bin", timeout=0.2).run(["sleep", "60"])
+
+
+async def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(CommandError, match=r"exit code 2: .*nosuch"):
+        await Commands("/bin").run(["ls", "/nosuch"])
+    with pytest.raises(CommandError, match="No such file"):
+        await Commands("/nosuch").run(["squeue"])
+
+
+async def test_inherited_options_of_slurm_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUEUE_FORMAT", "%j")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/other.conf")
+    environment = (await Commands("/usr/bin").run(["env"])).splitlines()
+    assert "SLURM_CONF=/etc/slurm/other.conf" in environment
+    assert "SLURM_TIME_FORMAT=%s" in environment
+    assert not [line for line in environment if line.startswith("SQUEUE")]
