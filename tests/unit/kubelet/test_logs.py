@@ -46,7 +46,7 @@ def test_since_keeps_what_is_not_older(entries: list[tuple[int, bytes, bool]], s
     assert shown(options, file_of(entries)) == shown(LogOptions(), file_of(young))
 
 
-@given(ENTRIES, st.integers(0, 25), st.integers(1, 64))
+@given(ENTRIES, st.integers(0, 25), st.integers(20, 200))
 def test_the_tail_begins_at_the_right_line(
     entries: list[tuple[int, bytes, bool]], lines: int, block: int
 ) -> None:

@@ -89,7 +89,7 @@ class TailSearch:
 
     def __init__(self, *, size: int, lines: int) -> None:
         self._lines = lines
-        self._end = size
+        self._size = self._end = size
         self._seen = 0
         self.offset: int | None = size if lines == 0 or size == 0 else None
 
@@ -102,7 +102,7 @@ class TailSearch:
         """Take a block; `offset` is set once the beginning is known."""
         at = len(data)
         # The newline that ends the file begins no line.
-        if self._seen == 0 and data.endswith(b"\n"):
+        if start + len(data) == self._size and data.endswith(b"\n"):
             at -= 1
         while (at := data.rfind(b"\n", 0, at)) >= 0:
             self._seen += 1
