@@ -1,0 +1,92 @@
+"""What a container engine is asked to do. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from slurmlet.supervisor.anchor import Anchor
+
+OOM_SCORE = 500
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+"""What Kubernetes' runtimes give by default; here inside the pod's user namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """`source` is a path of the anchor's mount namespace, `target` one of the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    directory: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """A container ready to be started; ids are those inside the pod's user namespace."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    directory: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    privilege_escalation: bool = True
+    read_only: bool = False
+    stop_signal: int = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a container is made: `rootfs` (mounted, writable) and `bundle` (an empty directory in
+    memory) are paths of the anchor's mount namespace; `id` is unique on the node."""
+
+    id: str
+    rootfs: str
+    bundle: str
+    anchor: Anchor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """The command that runs the container in the foreground, to be run inside the anchor, and the
+    file (of the anchor's namespace) in which the engine says why it could not."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    error_file: str | None = None
+
+
+class Engine(Protocol):
+    """Turns a specification into a command; the container's process is PID 1 of its namespace."""
+
+    name: str
+
+    def launch(self, spec: ContainerSpec, place: Place) -> Launch:
+        """Write what the engine needs and return the command.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        ...
+
+    def error(self, text: str) -> str:
+        """The engine's own complaint in the content of `error_file`, empty if there is none."""
+        ...

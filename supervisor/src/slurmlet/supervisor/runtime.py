@@ -1,0 +1,284 @@
+"""One start of one container for real: image, writable layer, mounts, engine, log."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from slurmlet.contracts.podproto import Plan
+from slurmlet.supervisor.anchor import Anchor, children, container_init
+from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
+from slurmlet.supervisor.environment import ResolveError, resolve_environment
+from slurmlet.supervisor.files import make_mount_point, resolve_inside
+from slurmlet.supervisor.hostfiles import hosts, resolv_conf
+from slurmlet.supervisor.images import Image, Images, Tell
+from slurmlet.supervisor.logs import LogFile, copy_output
+from slurmlet.supervisor.process import Process, ProcessError, open_null, spawn
+from slurmlet.supervisor.spec import SpecError, container_spec
+from slurmlet.supervisor.volumes import Directories, VolumeError, container_mounts
+
+_DRAIN_TIMEOUT = 5.0
+"""Seconds for the last output: its writers died with the container's PID namespace."""
+_MAX_ACCOUNTS = 4 * 1024 * 1024
+"""Bytes read of an image's /etc/passwd or /etc/group."""
+START_FAILED = 128
+"""Exit code that Kubernetes' runtimes give a container whose process could not be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a container ended; `error` says why it never began."""
+
+    code: int
+    error: str = ""
+
+
+class Started(Protocol):
+    """A running container."""
+
+    id: str
+
+    async def wait(self) -> Exit:
+        """Its end, with its last output in the log."""
+        ...
+
+    def signal(self, number: int) -> bool:
+        """Signal its first process; False while there is none."""
+        ...
+
+    async def clean(self) -> None:
+        """Remove its writable layer."""
+        ...
+
+
+class Runtime(Protocol):
+    """What the life of a pod needs done; replaced in unit tests."""
+
+    async def pull(self, container: Mapping[str, Any], *, tell: Tell) -> Image:
+        """Raises ImageError."""
+        ...
+
+    async def start(
+        self, container: Mapping[str, Any], *, image: Image, restart: int, log: LogFile
+    ) -> Started:
+        """Raises SpecError (asked for what is not there) or ProcessError (could not)."""
+        ...
+
+
+class EngineRuntime:
+    """Containers below an anchor, made by an engine."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        anchor: Anchor,
+        engine: Engine,
+        images: Images,
+        volumes: Mapping[str, str],
+        directories: Directories,
+    ) -> None:
+        self._plan = plan
+        self._anchor = anchor
+        self._engine = engine
+        self._images = images
+        self._volumes = volumes
+        self._directories = directories
+
+    async def prepare(self) -> None:
+        """Make what all containers of the pod share.
+
+        Raises:
+            ProcessError: a mount failed.
+            OSError: a file cannot be written.
+        """
+        spec = self._plan.pod["spec"]
+        shared = self._anchor.path(self._directories.memory)
+        for name, text in (
+            ("hosts", hosts(spec, node=_read_text(Path("/etc/hosts")))),
+            ("resolv.conf", resolv_conf(spec, node=_read_text(Path("/etc/resolv.conf")))),
+        ):
+            (shared / name).write_text(text)
+            (shared / name).chmod(0o644)
+        (shared / "shm").mkdir()
+        # Half of what the job may use is tmpfs's own default; the job's limit holds in any case.
+        await self._anchor.mount(
+            "tmpfs", f"{self._directories.memory}/shm", options="mode=1777,nosuid,nodev,noexec"
+        )
+
+    async def pull(self, container: Mapping[str, Any], *, tell: Tell) -> Image:
+        return await self._images.ensure(
+            container.get("image") or "", policy=container.get("imagePullPolicy"), tell=tell
+        )
+
+    async def start(
+        self, container: Mapping[str, Any], *, image: Image, restart: int, log: LogFile
+    ) -> Started:
+        name = container["name"]
+        spec = self._spec(container, image=image)
+        layer = self._directories.container(name, restart)
+        bundle = self._directories.bundle(name, restart)
+        uid = self._plan.pod["metadata"]["uid"]
+        place = Place(
+            id=f"slurmlet-{uid}-{name}-{restart}",
+            rootfs=f"{layer}/root",
+            bundle=bundle,
+            anchor=self._anchor,
+        )
+        try:
+            await self._mount_root(image, layer=layer, bundle=bundle)
+            make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
+            launch = self._engine.launch(spec, place)
+            process, copies = self._spawn(
+                self._anchor.enter(launch.arguments), environment=launch.environment, log=log
+            )
+        except OSError as error:
+            raise ProcessError(f"{error.filename}: {error.strerror}") from None
+        return EngineStarted(
+            id=place.id,
+            process=process,
+            copies=copies,
+            log=log,
+            anchor=self._anchor,
+            engine=self._engine,
+            error_file=launch.error_file,
+            remove=(layer, bundle),
+        )
+
+    def _spec(self, container: Mapping[str, Any], *, image: Image) -> ContainerSpec:
+        try:
+            own = resolve_environment(container, self._plan)
+            mounts = container_mounts(
+                container,
+                plan=self._plan,
+                volumes=self._volumes,
+                anchor=self._anchor,
+                environment=own,
+            )
+        except (ResolveError, VolumeError) as error:
+            raise SpecError(str(error)) from None
+        return container_spec(
+            container,
+            plan=self._plan,
+            image=image,
+            own=own,
+            mounts=self._standard_mounts(mounts) + mounts,
+            passwd=_read_text(resolve_inside(image.rootfs, "/etc/passwd")),
+            group=_read_text(resolve_inside(image.rootfs, "/etc/group")),
+            ids=self._anchor.ids,
+        )
+
+    def _standard_mounts(self, asked: tuple[Mount, ...]) -> tuple[Mount, ...]:
+        memory = self._directories.memory
+        standard = (
+            Mount(source=f"{memory}/hosts", target="/etc/hosts", directory=False),
+            Mount(source=f"{memory}/resolv.conf", target="/etc/resolv.conf", directory=False),
+            Mount(source=f"{memory}/shm", target="/dev/shm"),
+        )
+        targets = {mount.target for mount in asked}
+        return tuple(mount for mount in standard if mount.target not in targets)
+
+    async def _mount_root(self, image: Image, *, layer: str, bundle: str) -> None:
+        self._anchor.path(bundle).mkdir(mode=0o700, parents=True)
+        for part in ("upper", "work", "root"):
+            # The root directory's own mode is the upper one's.
+            Path(layer, part).mkdir(mode=0o755, parents=True)  # noqa: ASYNC240 - node-local
+            Path(layer, part).chmod(0o755)  # noqa: ASYNC240
+        # userxattr: trusted.* attributes are for the initial user namespace only.
+        await self._anchor.mount(
+            "overlay",
+            f"{layer}/root",
+            options=f"userxattr,lowerdir={image.rootfs},upperdir={layer}/upper,workdir={layer}/work",
+        )
+
+    def _spawn(
+        self, arguments: list[str], *, environment: Mapping[str, str], log: LogFile
+    ) -> tuple[Process, list[asyncio.Task[None]]]:
+        out, out_write = os.pipe()
+        err, err_write = os.pipe()
+        try:
+            with open_null() as null:
+                process = spawn(
+                    arguments,
+                    environment=environment,
+                    stdin=null,
+                    stdout=out_write,
+                    stderr=err_write,
+                )
+        except ProcessError:
+            os.close(out)
+            os.close(err)
+            raise
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+        return process, [
+            asyncio.create_task(copy_output(out, "stdout", log)),
+            asyncio.create_task(copy_output(err, "stderr", log)),
+        ]
+
+
+class EngineStarted:
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - as the engines call it
+        process: Process,
+        copies: list[asyncio.Task[None]],
+        log: LogFile,
+        anchor: Anchor,
+        engine: Engine,
+        error_file: str | None,
+        remove: tuple[str, ...],
+    ) -> None:
+        self.id = id
+        self._process = process
+        self._copies = copies
+        self._log = log
+        self._anchor = anchor
+        self._engine = engine
+        self._error_file = error_file
+        self._remove = remove
+
+    async def wait(self) -> Exit:
+        code = await self._process.wait()
+        _, late = await asyncio.wait(self._copies, timeout=_DRAIN_TIMEOUT)
+        for copy in late:
+            copy.cancel()
+        self._log.finish()
+        error = ""
+        if code != 0 and self._error_file:
+            error = self._engine.error(_read_text(self._anchor.path(self._error_file)))
+        if error:
+            return Exit(code=START_FAILED, error=error)
+        return Exit(code=code if code >= 0 else 128 - code)
+
+    def signal(self, number: int) -> bool:
+        init = container_init(self._process.pid, anchor=self._anchor.pid)
+        if init is not None:
+            with suppress(ProcessLookupError):
+                os.kill(init, number)
+            return True
+        if number == signal.SIGKILL:
+            # The engine itself, in the middle of a start.
+            for pid in children(self._process.pid):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        return False
+
+    async def clean(self) -> None:
+        with suppress(ProcessError):
+            await self._anchor.run(["umount", "--lazy", "--", f"{self._remove[0]}/root"])
+            await self._anchor.run(["rm", "-rf", "--one-file-system", "--", *self._remove])
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_ACCOUNTS)
+    except OSError:
+        return ""

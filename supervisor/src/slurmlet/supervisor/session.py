@@ -1,0 +1,205 @@
+"""One pod from its hello to its verdict: puts the parts together."""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from slurmlet.contracts.names import EXIT_RECORD, pod_state_dir
+from slurmlet.contracts.podproto import (
+    Bye,
+    OpenStream,
+    Plan,
+    Status,
+    Stop,
+    StreamFailed,
+    encode_message,
+)
+from slurmlet.supervisor.anchor import Anchor, start_anchor
+from slurmlet.supervisor.config import Settings
+from slurmlet.supervisor.control import Control
+from slurmlet.supervisor.engines import engine_of
+from slurmlet.supervisor.files import write_whole
+from slurmlet.supervisor.images import Images
+from slurmlet.supervisor.pod import Pod
+from slurmlet.supervisor.process import ProcessError
+from slurmlet.supervisor.runtime import EngineRuntime
+from slurmlet.supervisor.streams import Streams
+from slurmlet.supervisor.volumes import MEMORY_SIZE, Directories, VolumeError, make_volumes
+
+LOG = logging.getLogger("slurmlet.supervisor")
+PLAN_TIMEOUT = 600.0
+"""Seconds to wait for a plan: an agent that is being upgraded comes back, a dead one must not hold
+the allocation."""
+ACK_TIMEOUT = 600.0
+"""Seconds to wait for the agent to store the end; then the exit record has to do."""
+_DISMISSED = 1
+_NO_PLAN = 75
+
+
+class Session:
+    """Signals may stop it at any time; before there is a pod that ends the wait for a plan."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environment = helper_environment(environment)
+        self._pod: Pod | None = None
+        self._streams: Streams | None = None
+        self._stopped = asyncio.Event()
+        job = settings.job
+        self.state = Path(pod_state_dir(str(settings.state_dir), job.pod_uid))
+        self._tls = ssl.create_default_context(cafile=settings.supervisor.ca_file)
+        self._control = Control(
+            job, tls=self._tls, on_stop=self._on_stop, on_stream=self._on_stream
+        )
+
+    def terminate(self) -> None:
+        """Slurm ends the job (SIGTERM, SIGUSR1): stop with the pod's own grace."""
+        self._stopped.set()
+        if self._pod:
+            self._pod.stop(self._pod.grace)
+
+    async def run(self) -> int:
+        """The supervisor's exit code."""
+        connection = asyncio.create_task(self._control.run())
+        try:
+            plan = await self._plan()
+            if not isinstance(plan, Plan):
+                return plan
+            status, code = await self._run_pod(plan)
+            self._record(status)
+            if self._streams:
+                await self._streams.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ACK_TIMEOUT):
+                    await self._control.acknowledged(status.seq)
+            return code
+        finally:
+            connection.cancel()
+            await asyncio.gather(connection, return_exceptions=True)
+
+    async def _plan(self) -> Plan | int:
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        await asyncio.wait(
+            (self._control.plan, stopped),
+            timeout=PLAN_TIMEOUT,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        stopped.cancel()
+        if not self._control.plan.done():
+            LOG.error("no plan: %s", "stopped" if self._stopped.is_set() else "no agent")
+            return _NO_PLAN
+        answer = self._control.plan.result()
+        return _DISMISSED if isinstance(answer, Bye) else answer
+
+    async def _run_pod(self, plan: Plan) -> tuple[Status, int]:
+        settings = self._settings
+        pod = self._pod = Pod(
+            plan,
+            logs=self.state,
+            log_limit=settings.supervisor.log_max_mib * 1024 * 1024,
+            publish=self._control.publish,
+            tell=self._control.tell,
+        )
+        self._streams = Streams(
+            settings.job, tls=self._tls, logs=self.state, log=pod.log, tell=self._control.tell
+        )
+        if self._stopped.is_set():
+            pod.stop(pod.grace)
+        scratch = ""
+        anchor: Anchor | None = None
+        try:
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            scratch = make_scratch(settings)
+            anchor = await start_anchor(self._environment)
+            return await pod.run(await self._runtime(plan, anchor=anchor, scratch=scratch))
+        except (ProcessError, VolumeError) as error:
+            return pod.fail("FailedCreatePodSandBox", str(error))
+        except OSError as error:
+            return pod.fail("FailedCreatePodSandBox", f"{error.filename}: {error.strerror}")
+        finally:
+            await self._clean(anchor, scratch)
+
+    async def _runtime(self, plan: Plan, *, anchor: Anchor, scratch: str) -> EngineRuntime:
+        supervisor = self._settings.supervisor
+        directories = Directories(scratch=scratch, memory=f"{scratch}/memory")
+        for name in ("memory", "volumes", "containers"):
+            Path(scratch, name).mkdir(mode=0o700)  # noqa: ASYNC240 - local to the node
+        await anchor.mount(
+            "tmpfs", directories.memory, options=f"mode=0700,nosuid,nodev,size={MEMORY_SIZE}"
+        )
+        engine = plan.engine or supervisor.default_engine
+        if engine not in supervisor.engines:
+            raise ProcessError(
+                f"engine {engine!r} is not allowed here; allowed are"
+                f" {', '.join(supervisor.engines)}"
+            )
+        runtime = EngineRuntime(
+            plan=plan,
+            anchor=anchor,
+            engine=engine_of(engine),
+            images=Images(
+                cache=self._settings.image_cache,
+                anchor=anchor,
+                environment=self._environment,
+                insecure=supervisor.insecure_registries,
+                timeout=supervisor.pull_timeout,
+            ),
+            volumes=await make_volumes(plan, anchor=anchor, directories=directories),
+            directories=directories,
+        )
+        await runtime.prepare()
+        return runtime
+
+    async def _clean(self, anchor: Anchor | None, scratch: str) -> None:
+        if anchor:
+            with suppress(ProcessError):
+                # Layers and volumes belong to subordinate ids; mounts below go with the anchor.
+                await anchor.run(
+                    ["rm", "-rf", "--one-file-system", "--"]
+                    + [f"{scratch}/{name}" for name in ("containers", "volumes")]
+                )
+            await anchor.stop()
+        if scratch:
+            for name in ("memory", "containers", "volumes", ""):
+                with suppress(OSError):
+                    Path(scratch, name).rmdir()  # noqa: ASYNC240
+
+    def _record(self, status: Status) -> None:
+        try:
+            write_whole(self.state / EXIT_RECORD, encode_message(status).encode())
+        except OSError as error:
+            LOG.error("exit record: %s", error)
+
+    def _on_stop(self, stop: Stop) -> None:
+        self._stopped.set()
+        if self._pod:
+            self._pod.stop(stop.grace)
+
+    def _on_stream(self, request: OpenStream) -> None:
+        if self._streams:
+            self._streams.open(request)
+        else:
+            self._control.tell(StreamFailed(id=request.id, message="the pod has not started yet"))
+
+
+def helper_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What helpers and engines get of the job's environment: nothing of Slurm, no token."""
+    kept = ("PATH", "HOME", "USER", "LANG", "http_proxy", "https_proxy", "no_proxy")
+    result = {name: environment[name] for name in kept if name in environment}
+    return {"PATH": os.defpath, **result}
+
+
+def make_scratch(settings: Settings) -> str:
+    """A new private directory for this pod on the node's scratch.
+
+    Raises:
+        OSError: scratch_dir does not exist or cannot be written.
+    """
+    name = f"slurmlet-{settings.job.job_id}-{os.urandom(4).hex()}"
+    path = Path(settings.supervisor.scratch_dir, name)
+    path.mkdir(mode=0o700)
+    return str(path)
