@@ -3,7 +3,7 @@
 usage: install_release.py TAR RELEASE
 
 A release is whole when it has the file .complete; what an interrupted run left is made anew. The
-newest other release stays, to go back to; older ones are removed.
+release that was current stays, to go back to; older ones are removed.
 """
 
 import re
@@ -13,10 +13,10 @@ import sys
 import tarfile
 from pathlib import Path
 
+CURRENT = Path("/opt/slurmlet/current")
 SECONDS = 300
-# Compiling all of the Kubernetes client takes 10 s; what is used of it is compiled when imported.
-COMPILE_WHEN_USED = "kubernetes"
-WARM = "import importlib.util as u; u.find_spec('kubernetes') and __import__('slurmlet.common.kube')"
+# Compiling all of the Kubernetes client takes 10 s; importing what is used of it compiles that.
+COMPILED_BY_USE = "kubernetes"
 
 
 def main() -> None:
@@ -47,21 +47,18 @@ def make(wheels: Path, release: Path) -> None:
     )
     run(
         *(python, "-m", "compileall", "-q", "-j", "0"),
-        *("-x", re.escape(f"/{COMPILE_WHEN_USED}/"), release / "lib"),
+        *("-x", re.escape(f"/{COMPILED_BY_USE}/"), release / "lib"),
     )
-    run(python, "-c", WARM)
+    if any(wheels.glob(f"{COMPILED_BY_USE}-*.whl")):
+        run(python, "-c", "import slurmlet.common.kube")
 
 
-def stale(release: Path) -> list[Path]:
-    """All whole releases but this one, the current one and the newest of the others."""
-    current = Path("/opt/slurmlet/current").resolve()
-    others = [
-        path
-        for path in release.parent.iterdir()
-        if path.is_dir() and path not in (release, current)
-    ]
-    kept = 0 if current.is_dir() and current != release else 1
-    return sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[kept:]
+def stale(release: Path, *, current: Path = CURRENT) -> list[Path]:
+    """All releases but this one and the one to go back to: the current, else the newest other."""
+    others = [path for path in release.parent.iterdir() if path.is_dir() and path != release]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    back = current.resolve() if current.resolve() in others else next(iter(others), None)
+    return [path for path in others if path != back]
 
 
 def run(*argv: object) -> None:

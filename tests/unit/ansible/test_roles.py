@@ -1,0 +1,196 @@
+"""The roles: variables are documented, templates are what the components read."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slurmlet.broker.config import Broker
+from slurmlet.contracts.codec import decode
+from slurmlet.contracts.identity import parse_identity_map
+from slurmlet.contracts.request import RequestPolicy
+from slurmlet.contracts.site import Cluster
+from slurmlet.controlplane import config as controlplane
+from slurmlet.kubelet.config import Kubelet, problems
+from slurmlet.scheduler.config import SchedulerConfig
+from slurmlet.supervisor.config import Supervisor
+from slurmlet.webhook.config import WebhookConfig
+
+ROLES = Path(__file__).parents[3] / "ansible" / "roles"
+NAMES = sorted(path.name for path in ROLES.iterdir())
+TABLES = {
+    "cluster": Cluster,
+    "broker": Broker,
+    "kubelet": Kubelet,
+    "request": RequestPolicy,
+    "scheduler": SchedulerConfig,
+    "supervisor": Supervisor,
+    "webhook": WebhookConfig,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plugins() -> None:
+    init_plugin_loader()
+
+
+@cache
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+@cache
+def settings_variables() -> dict[str, Any]:
+    defaults = load(ROLES / "settings/defaults/main.yml") | load(ROLES / "settings/vars/main.yml")
+    own = {
+        "inventory_hostname": "ctl",
+        "groups": {"slurmlet_control": ["ctl"], "slurmlet_compute": ["c1"]},
+        "slurmlet_address": "10.77.0.1",
+        "ansible_managed": "Ansible managed",
+    }
+    found: dict[str, Any] = trusted(defaults | own)
+    return found
+
+
+def trusted(value: Any) -> Any:
+    """What Ansible does to values that come from a playbook: their templates may be rendered."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    return [trusted(item) for item in value] if isinstance(value, list) else value
+
+
+def render(template: str, variables: Mapping[str, Any]) -> str:
+    """Renders with the variables of the role settings under those that are given."""
+    templar = Templar(loader=DataLoader(), variables=settings_variables() | dict(variables))
+    return str(templar.template(trusted((ROLES / template).read_text())))
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_role_says_its_arguments_and_stands_on_settings(role: str) -> None:
+    specs = load(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
+    assert specs["main"]["short_description"]
+    depends = load(ROLES / role / "meta/main.yml")["dependencies"]
+    assert role == "settings" or depends == [{"role": "slurmlet.hpc.settings"}]
+
+
+def test_defaults_are_those_that_the_argument_specs_tell() -> None:
+    specs = load(ROLES / "settings/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = load(ROLES / "settings/defaults/main.yml")
+    assert {name for name, spec in specs.items() if not spec.get("required")} == set(defaults)
+    told = {name: spec["default"] for name, spec in specs.items() if "default" in spec}
+    computed = {name for name, value in defaults.items() if "{{" in str(value)}
+    assert told == {name: value for name, value in defaults.items() if name not in computed}
+
+
+def test_only_builtin_modules_and_our_roles_are_used() -> None:
+    known = {"name", "vars", "when", "loop", "loop_control", "register", "until", "retries"}
+    known |= {"delay", "changed_when", "check_mode", "diff", "run_once", "delegate_to", "block"}
+    for path in ROLES.glob("*/tasks/*.yml"):
+        tasks = list(load(path))
+        tasks += [inner for task in tasks for inner in task.get("block", [])]
+        for task in tasks:
+            for module in task.keys() - known:
+                assert module.startswith("ansible.builtin."), f"{path}: {module}"
+
+
+@pytest.mark.parametrize("host", ["ctl", "c1"])
+def test_every_component_accepts_the_configuration_that_is_written(host: str) -> None:
+    text = render("common/templates/slurmlet.toml.j2", {"inventory_hostname": host})
+    tables = tomllib.loads(text)
+    wanted = set(TABLES) | {"controlplane"} if host == "ctl" else {"cluster", "supervisor"}
+    assert set(tables) == wanted
+    for name in wanted & set(TABLES):
+        config: Any = decode(TABLES[name], tables[name], path=name)
+        assert not isinstance(config, Kubelet) or problems(config) == []
+    if host == "ctl":
+        controlplane.parse(tables["controlplane"])
+
+
+def test_settings_of_the_site_are_added_and_replace_ours() -> None:
+    site = {
+        "controlplane": {"etcd_fsync": False, "secure_port": 7443},
+        "request": {"default_memory": 512},
+        "cluster": {"name": "other"},
+    }
+    tables = tomllib.loads(render("common/templates/slurmlet.toml.j2", {"slurmlet_settings": site}))
+    assert tables["controlplane"]["etcd_fsync"] is False
+    assert tables["controlplane"]["advertise_address"] == "10.77.0.1"
+    assert tables["cluster"]["name"] == "other"
+    assert tables["scheduler"]["server"] == "https://10.77.0.1:7443"
+    # The webhook and the agent translate pods by the same policy.
+    assert tables["request"] == tables["kubelet"]["request"] == {"default_memory": 512}
+
+
+_values = st.recursive(
+    st.booleans()
+    | st.integers(-(2**31), 2**31)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: (
+        st.lists(st.text("ab\"'\\\n", max_size=3), max_size=3)
+        | st.dictionaries(st.text("ab.\"'\n", min_size=1, max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.dictionaries(st.text("abc_-", min_size=1, max_size=5), _values, max_size=4))
+def test_any_table_survives_toml(table: dict[str, Any]) -> None:
+    variables = {"__slurmlet_node_tables": {"t": table}}
+    assert tomllib.loads(render("common/templates/slurmlet.toml.j2", variables))["t"] == table
+
+
+def test_the_identity_map_is_as_given() -> None:
+    given = {
+        "alice": {"user": "alice", "accounts": ["phys"], "partitions": ["cpu", "debug"]},
+        "ml-*": {"user": "mlsvc", "sharedTrust": True},
+    }
+    text = render("common/templates/identity.toml.j2", {"slurmlet_namespaces": given})
+    identities = parse_identity_map(tomllib.loads(text))
+    assert identities.default == "deny"
+    assert identities.lookup("ml-7").sharedTrust
+    assert identities.lookup("alice").partitions == ("cpu", "debug")
+    assert identities.lookup("alice").accounts == ("phys",)
+
+
+def test_each_named_namespace_gets_its_users_rights_and_a_glob_none() -> None:
+    given = {"alice": {"user": "al"}, "ml-*": {"user": "mlsvc"}}
+    text = render("users/templates/namespaces.yaml.j2", {"slurmlet_namespaces": given})
+    namespace, binding = [item for item in yaml.safe_load_all(text) if item]
+    assert namespace["metadata"]["name"] == "alice"
+    assert binding["metadata"]["namespace"] == "alice"
+    assert binding["roleRef"]["name"] == "edit"
+    assert binding["subjects"] == [
+        {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "al"}
+    ]
+
+
+def units() -> list[Path]:
+    return sorted(ROLES.glob("*/templates/*.service.j2"))
+
+
+@pytest.mark.parametrize("unit", units(), ids=lambda path: path.stem)
+def test_services_restart_for_ever_and_have_no_more_rights_than_they_need(unit: Path) -> None:
+    lines = render(str(unit.relative_to(ROLES)), {}).splitlines()
+    needed = {"Restart=always", "StartLimitIntervalSec=0", "NoNewPrivileges=yes"}
+    assert needed <= set(lines)
+    if "broker" in unit.name:
+        assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL" in lines
+    else:
+        assert {"User=slurmlet", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(lines)
+
+
+def test_only_the_agents_group_may_open_the_brokers_socket() -> None:
+    lines = render("broker/templates/slurmlet-broker.socket.j2", {}).splitlines()
+    assert {"SocketUser=root", "SocketGroup=slurmlet", "SocketMode=0660"} <= set(lines)
