@@ -240,7 +240,7 @@ def test_nothing_of_a_pod_reaches_a_shell(lab: Lab, clean: list[str]) -> None:
         "nasty",
         "sh",
         "-c",
-        'printf "%s" "$NASTY" "$@"; sleep 600',
+        'printf "%s" "$NASTY" "$@"; echo; sleep 600',
         "-x",
         nasty,
         annotations={"example.org/nasty": nasty},
@@ -257,7 +257,7 @@ def test_nothing_of_a_pod_reaches_a_shell(lab: Lab, clean: list[str]) -> None:
     assert len(sums) == 1
     pods.until(
         lambda: lab.kubectl("alice", "logs", "nasty").stdout,
-        lambda text: text == nasty + nasty,
+        lambda text: text == f"{nasty}{nasty}\n",
         seconds=20,
         what="the text unchanged",
     )
