@@ -66,6 +66,21 @@ def test_the_service_user_is_needed_on_the_control_host_only(inspect: ModuleType
     assert inspect.user_problems(expected(control=False), uids) == []
 
 
+def test_every_engine_that_pods_may_choose_must_be_there(inspect: ModuleType) -> None:
+    installed = {"apptainer", "skopeo", "umoci", "unshare"}
+
+    def which(name: str) -> str | None:
+        return f"/usr/bin/{name}" if name in installed else None
+
+    assert inspect.engine_problems(["apptainer"], which) == []
+    (problem,) = inspect.engine_problems(["crun", "apptainer"], which)
+    assert "crun" in problem
+    assert "supervisor.engines" in problem
+    installed.remove("umoci")
+    (problem,) = inspect.engine_problems(["apptainer"], which)
+    assert "umoci" in problem
+
+
 @pytest.mark.parametrize(
     ("line", "good"),
     [

@@ -10,13 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 MIN_UID = 1000
 MIN_SLURM = (23, 11)
 SLURM_COMMANDS = ("sbatch", "scancel", "squeue", "sacct", "sinfo", "scontrol")
-ENGINES = ("crun", "apptainer")
+COMPUTE_COMMANDS = {
+    "skopeo": "pods' images are pulled with it",
+    "umoci": "pods' images are unpacked with it",
+    "unshare": "pods' namespaces are made with it",
+}
 SECONDS = 10
 
 
@@ -33,8 +38,12 @@ def main() -> None:
         if not missing:
             problems += slurm_problems(run("sbatch", "--version"))
             warnings += accounting_warnings(run("scontrol", "show", "config"))
-    if expected["compute"] and not any(shutil.which(name) for name in ENGINES):
-        problems.append(f"no container engine: install {' or '.join(ENGINES)}")
+    if expected["compute"]:
+        problems += engine_problems(expected["engines"], shutil.which)
+        if shutil.which("getsubids"):
+            warnings += subid_warnings(
+                [name for name in expected["users"] if not run("getsubids", name)]
+            )
     release = Path(expected["release"])
     result = {
         "problems": problems,
@@ -96,6 +105,27 @@ def user_problems(expected: dict[str, Any], uids: dict[str, int]) -> list[str]:
         elif uid < MIN_UID:
             problems.append(f"slurmlet_namespaces: {name!r} has uid {uid}, below {MIN_UID}")
     return problems
+
+
+def engine_problems(engines: list[str], which: Callable[[str], str | None]) -> list[str]:
+    """What the supervisors of pods would miss."""
+    problems = [
+        f"container engine {name} is not in PATH: install it, or name others in slurmlet_settings:"
+        " supervisor.engines, supervisor.default_engine and kubelet.engines"
+        for name in engines
+        if not which(name)
+    ]
+    problems += [
+        f"{name} is not in PATH: {why}" for name, why in COMPUTE_COMMANDS.items() if not which(name)
+    ]
+    return problems
+
+
+def subid_warnings(users: list[str]) -> list[str]:
+    return [
+        f"{name} has no range in /etc/subuid: all files of an image will belong to one user"
+        for name in users
+    ]
 
 
 def slurm_problems(version_line: str) -> list[str]:
