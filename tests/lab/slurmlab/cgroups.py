@@ -120,7 +120,8 @@ def remove(lab: Lab) -> None:
 
 def _remaining(lab: Lab) -> Iterator[Path]:
     """Try to remove every cgroup once; yield those that are still in use."""
-    for hierarchy in (*TRACKING, *SLURM):
+    # All hierarchies: systemd-nspawn makes groups in the one named systemd too.
+    for hierarchy in sorted(path.name for path in CGROUP_ROOT.iterdir()):
         for path in _tree(lab.cgroup(hierarchy)):
             try:
                 path.rmdir()

@@ -23,6 +23,9 @@ TOOLS = {
 }
 """Command on the host → Debian package that has it (tests/lab/host-packages.txt)."""
 
+INOTIFY_INSTANCES = 30
+"""Measured: 20 for the three nodes of a lab, and a few for what is rolled out on them."""
+
 
 def check() -> None:
     """Raise LabError unless a lab can run here."""
@@ -32,6 +35,31 @@ def check() -> None:
     if missing:
         raise LabError(f"missing on this host: apt-get install {' '.join(missing)}")
     cgroups.check_host()
+
+
+def check_room() -> None:
+    """Raise LabError unless three more systemds can start.
+
+    inotify instances are counted per user of the host, and root of every node is the host's root:
+    where they run out, systemd ends without a word.
+    """
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    used = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == 0:
+                used += sum(_is_inotify(path) for path in (process / "fd").iterdir())
+        except OSError:
+            continue  # ended meanwhile
+    if limit - used < INOTIFY_INSTANCES:
+        raise LabError(
+            f"inotify instances: {used} of {limit} are in use and a lab needs {INOTIFY_INSTANCES}:"
+            " take another lab down, or sysctl fs.inotify.max_user_instances=1024"
+        )
+
+
+def _is_inotify(path: Path) -> bool:
+    return str(path.readlink()) == "anon_inode:inotify"
 
 
 @contextmanager

@@ -77,14 +77,14 @@ def build(*, suite: str | None) -> None:
 
 
 def _show(image: Image, progress: Progress) -> None:
-    for line in image.versions.splitlines():
-        progress.say(f"  {line}")
+    progress.say(f"versions: {', '.join(image.versions.splitlines())}")
 
 
 def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
     if lab.run_dir.exists():
         progress.say(f"removing what an earlier lab {lab.name} left")
     clean.remove(lab)
+    host.check_room()
     cgroups.create(lab)
     cgroups.enter(lab, "host")
     image = node_image(suite, say=progress.say)

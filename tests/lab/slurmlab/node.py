@@ -14,11 +14,17 @@ from slurmlab.process import run, spawn
 BOOT_SECONDS = 60.0
 """systemd is up about 5 s after the start; three at once on two busy cores take longer."""
 
-_INTO_CGROUPS = """
+_KEEP_RUNNING = """
 for procs in "$1" "$2"; do echo $$ >"$procs"; done
 shift 2
-exec "$@"
+status=133
+while [ "$status" -eq 133 ]; do
+    status=0
+    "$@" || status=$?
+    echo "systemd-nspawn ended with status $status"
+done
 """
+"""systemd-nspawn ends with 133 when the node reboots (with --keep-unit, as of a service)."""
 
 
 def assemble(lab: Lab, node: Node, *, layers: Sequence[Path]) -> None:
@@ -35,14 +41,14 @@ def boot(lab: Lab, node: Node) -> None:
     binds = [f"--bind={lab.home}:/home"]
     binds += [f"--bind={lab.cgroup(name, node.name)}:/cg1/{name}" for name in cgroups.SLURM]
     nspawn = [
-        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
+        "systemd-nspawn", "--boot", "--register=no", "--keep-unit", "--console=pipe",
         "--capability=all", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         f"--machine={lab.name}-{node.name}", f"--hostname={node.name}",
         f"--network-namespace-path={lab.netns(node)}", "-D", str(lab.root(node)), *binds,
     ]  # fmt: skip
     procs = [lab.cgroup(name, node.name) / "cgroup.procs" for name in cgroups.TRACKING]
     log = lab.node_dir(node) / "console.log"
-    spawn(["sh", "-euc", _INTO_CGROUPS, "sh", *procs, *nspawn], log=log, env=NSPAWN_ENV)
+    spawn(["sh", "-euc", _KEEP_RUNNING, "sh", *procs, *nspawn], log=log, env=NSPAWN_ENV)
 
 
 def init_pid(lab: Lab, node: Node) -> int | None:
@@ -60,18 +66,30 @@ def init_pid(lab: Lab, node: Node) -> int | None:
     return None
 
 
+_ENTER = """
+for procs in "$1" "$2"; do echo $$ 2>/dev/null >"$procs" || exit 125; done
+shift 2
+exec "$@"
+"""
+
+
 def enter_argv(lab: Lab, node: Node, argv: Sequence[str], *, user: str = "root") -> list[str]:
     """Return the host command that runs `argv` in the node as `user`, in that user's home.
 
-    Raises LabError when the node is not running.
+    The command joins the node's cgroups, so that `down` ends it too. Raises LabError when the node
+    is not running.
     """
     pid = init_pid(lab, node)
     if pid is None:
         raise LabError(f"node {node.name} of lab {lab.name} is not running: ./lab up")
     term = os.environ.get("TERM", "dumb")
+    procs = [
+        str(lab.cgroup("pids", node.name) / "cgroup.procs"),
+        str(lab.cgroup("unified", node.name, "payload") / "cgroup.procs"),
+    ]
     return [
-        "nsenter", f"--target={pid}", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup",
-        "--root", "--wdns=/", "--", "env", "-i", f"TERM={term}",
+        "sh", "-c", _ENTER, "sh", *procs, "nsenter", f"--target={pid}", "--mount", "--pid", "--net",
+        "--ipc", "--uts", "--cgroup", "--root", "--wdns=/", "--", "env", "-i", f"TERM={term}",
         "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env",
         "--", "sh", "-c", 'cd && exec "$@"', "sh", *argv,
     ]  # fmt: skip
@@ -90,7 +108,8 @@ def wait_booted(lab: Lab, node: Node) -> None:
             state = asked.stdout.strip() or asked.stderr.strip()
             if state in ("running", "degraded"):
                 return
+        elif "ended with status" in (said := console.read_text(errors="replace")):
+            last = " | ".join(said.strip().splitlines()[-4:])
+            raise LabError(f"node {node.name} ended during its boot: {last} (log: {console})")
         time.sleep(0.2)
-    raise LabError(
-        f"node {node.name} did not boot in {BOOT_SECONDS:.0f} s ({state}): see {console}"
-    )
+    raise LabError(f"node {node.name} is still {state} after {BOOT_SECONDS:.0f} s: see {console}")

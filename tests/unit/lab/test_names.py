@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmlab import cli, mounts, site
+from slurmlab import cli, host, mounts, site
 from slurmlab.errors import LabError
 from slurmlab.host import TOOLS
 from slurmlab.names import LAB_SOURCE, NODES, Lab, node_named
@@ -94,3 +94,11 @@ def test_words_after_the_dashes_belong_to_the_command(
     assert cli.main(words) == 0
     assert seen == [("one/c1", ["srun", "--user", "x", "--", "y"], "bob")]
     assert cli.main(["--name", "one", "exec", "c1"]) == 1
+
+
+def test_too_few_inotify_instances_are_said_before_a_boot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host, "INOTIFY_INSTANCES", 10**9)
+    with pytest.raises(LabError, match=r"of \d+ are in use .*fs.inotify.max_user_instances"):
+        host.check_room()
