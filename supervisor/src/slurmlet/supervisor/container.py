@@ -113,9 +113,12 @@ class Container:
     async def _once(self, image: Image, *, restart: int) -> Exit | None:
         """One start to its end; None when it cannot be made and the pod stops."""
         name = self.record.name
-        log = LogFile(self._logs / log_file(name, restart), limit=self._log_limit)
-        self._forget_logs(restart)
         started_at = now()
+        try:
+            log = LogFile(self._logs / log_file(name, restart), limit=self._log_limit)
+            self._forget_logs(restart)
+        except OSError as error:
+            return self._failed_start(f"log: {error}", started_at=started_at)
         try:
             started = await self._runtime.start(
                 self._container, image=image, restart=restart, log=log
@@ -128,9 +131,7 @@ class Container:
             return None
         except ProcessError as error:
             log.finish()
-            self._warn("Failed", f"Error: {error}")
-            self._terminated(Exit(code=START_FAILED, error=str(error)), started_at=started_at)
-            return Exit(code=START_FAILED)
+            return self._failed_start(str(error), started_at=started_at)
         self.log = log
         self.record.restart_count = restart
         self.record.container_id = f"slurmlet://{started.id}"
@@ -145,6 +146,12 @@ class Container:
             stopper.cancel()
         self._terminated(ended, started_at=started_at)
         await started.clean()
+        return ended
+
+    def _failed_start(self, message: str, *, started_at: str) -> Exit:
+        self._warn("Failed", f"Error: {message}")
+        ended = Exit(code=START_FAILED, error=message)
+        self._terminated(ended, started_at=started_at)
         return ended
 
     async def _stop(self, started: Started, number: int) -> None:

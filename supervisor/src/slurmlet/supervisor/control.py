@@ -88,6 +88,8 @@ class Control:
                 await self._connection()
             except (ChannelError, ProtocolError) as error:
                 LOG.warning("agent: %s", error)
+            except Exception:
+                LOG.exception("agent: the connection failed")
             delay = FIRST_DELAY if self._healthy else min(delay * 2, LONGEST_DELAY)
             # Jitter: the pods of a whole cluster come back at once when the agent does.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
@@ -102,25 +104,30 @@ class Control:
             max_message=MAX_MESSAGE,
         )
         try:
-            hello = Hello(job_id=self._job.job_id, host=self._job.host, planned=self.plan.done())
-            await socket.send(encode_message(hello))
-            tasks = [
-                asyncio.create_task(self._receive(socket)),
-                asyncio.create_task(self._send(socket)),
-            ]
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
-            for result in results:
-                if isinstance(result, ChannelError | ProtocolError):
-                    raise result
-                if isinstance(result, Exception):
-                    LOG.error("agent: %r", result)
+            await self._converse(socket)
+        except (ChannelError, ProtocolError):
+            socket.abort()
+            raise
         finally:
             await socket.close()
+
+    async def _converse(self, socket: WebSocket) -> None:
+        hello = Hello(job_id=self._job.job_id, host=self._job.host, planned=self.plan.done())
+        await socket.send(encode_message(hello))
+        tasks = [
+            asyncio.create_task(self._receive(socket)),
+            asyncio.create_task(self._send(socket)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            # Not CancelledError, which is no Exception.
+            if isinstance(result, Exception):
+                raise result
 
     async def _send(self, socket: WebSocket) -> None:
         sent = 0

@@ -120,6 +120,10 @@ class Session:
             return pod.fail("FailedCreatePodSandBox", str(error))
         except OSError as error:
             return pod.fail("FailedCreatePodSandBox", f"{error.filename}: {error.strerror}")
+        except Exception:
+            # Its text may quote the plan, so it goes to the job's own output only.
+            LOG.exception("the pod failed")
+            return pod.fail("SupervisorFailed", "internal error; see the job's output")
         finally:
             await self._clean(anchor, scratch)
 

@@ -46,6 +46,7 @@ class WebSocket:
         self._max_message = max_message
         self._partial: list[str] = []
         self._partial_size = 0
+        self._aborted = False
 
     async def receive(self) -> str | None:
         """The next text message, or None after an orderly close. May be cancelled.
@@ -88,8 +89,15 @@ class WebSocket:
         """Ask for a sign of life, which `receive` gives as an empty message."""
         await self._send(Ping())
 
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._aborted = True
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Close in order if the peer allows it quickly."""
+        if self._aborted:
+            return
         with suppress(ChannelError, LocalProtocolError, TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._send(CloseConnection(code=1000))

@@ -1,0 +1,382 @@
+"""The control connection, against an agent made of another WebSocket implementation."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.utils import accept_key
+
+from slurmlet.contracts.podproto import (
+    Ack,
+    Bye,
+    ContainerReport,
+    ContainerState,
+    Event,
+    Hello,
+    Message,
+    OpenStream,
+    Plan,
+    Status,
+    Stop,
+    StreamFailed,
+    decode_message,
+    encode_message,
+    encode_plan,
+)
+from slurmlet.supervisor import control as control_module
+from slurmlet.supervisor.config import Job
+from slurmlet.supervisor.control import Control
+from slurmlet.supervisor.logs import LogFile
+from slurmlet.supervisor.streams import Streams
+
+from .plans import UID, make_plan
+
+TOKEN = "5" * 64
+
+
+class Agent:
+    """What it received, per connection, and how it answers."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self.tls = tls
+        self.port = 0
+        self.received: list[Message] = []
+        self.paths: list[str] = []
+        self.bearers: list[str | None] = []
+        self.streams: dict[str, list[Any]] = {}
+        self.connection: ServerConnection | None = None
+        self.news = asyncio.Event()
+        self.on_message: Callable[[Message], list[Message]] = lambda _: []
+
+    async def handle(self, connection: ServerConnection) -> None:
+        assert connection.request
+        path = connection.request.path
+        self.paths.append(path)
+        self.bearers.append(connection.request.headers.get("Authorization"))
+        if path.startswith("/v1/streams/"):
+            got = self.streams.setdefault(path.rsplit("/", 1)[1], [])
+            self.news.set()
+            async for data in connection:
+                got.append(data)
+                self.news.set()
+            got.append(None)
+            self.news.set()
+            return
+        self.connection = connection
+        self.news.set()
+        async for text in connection:
+            assert isinstance(text, str)
+            message = decode_message(text)
+            assert message
+            self.received.append(message)
+            for answer in self.on_message(message):
+                await connection.send(encode_message(answer))
+            self.news.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self.news.clear()
+                await self.news.wait()
+
+    async def send(self, message: Message) -> None:
+        assert self.connection
+        await self.connection.send(encode_message(message))
+
+    def of(self, kind: type[Message]) -> list[Any]:
+        return [message for message in self.received if isinstance(message, kind)]
+
+    @asynccontextmanager
+    async def listening(self, port: int = 0) -> AsyncIterator[None]:
+        async with serve(self.handle, "127.0.0.1", port, ssl=self.tls) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def agent(authority: trustme.CA) -> Agent:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return Agent(context)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(control_module, "LONGEST_DELAY", 0.05)
+
+
+class Here:
+    """The supervisor's side."""
+
+    def __init__(self, agent: Agent, authority: trustme.CA, *, host: str = "127.0.0.1") -> None:
+        tls = ssl.create_default_context()
+        authority.configure_trust(tls)
+        self.tls = tls
+        self.stops: list[Stop] = []
+        self.requests: list[OpenStream] = []
+        self.job = Job(
+            job_id=7, host="c1", agent_host=host, agent_port=agent.port, pod_uid=UID, token=TOKEN
+        )
+        self.control = Control(
+            self.job, tls=tls, on_stop=self.stops.append, on_stream=self.requests.append
+        )
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what has no event of its own."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Control]:
+        task = asyncio.create_task(self.control.run())
+        try:
+            yield self.control
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def status(sequence: int, *, final: bool = False) -> Status:
+    state = ContainerState(kind="running")
+    report = ContainerReport(name="main", init=False, state=state)
+    return Status(seq=sequence, phase="Running", containers=(report,), final=final)
+
+
+def give(plan: Plan) -> Callable[[Message], list[Message]]:
+    """Answers a hello with the plan and each status with an acknowledgement."""
+
+    def answer(message: Message) -> list[Message]:
+        if isinstance(message, Hello) and not message.planned:
+            return list(encode_plan(plan))
+        return [Ack(seq=message.seq)] if isinstance(message, Status) else []
+
+    return answer
+
+
+async def test_hello_gets_a_plan_in_chunks(agent: Agent, authority: trustme.CA) -> None:
+    plan = make_plan([{"name": "main"}], config_maps={"c": {"k": '"' * 600_000}})
+    agent.on_message = give(plan)
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running() as control:
+            assert await asyncio.wait_for(asyncio.shield(control.plan), 10) == plan
+    assert agent.received[0] == Hello(job_id=7, host="c1")
+    assert agent.paths == [f"/v1/pods/{UID}/control"]
+    assert agent.bearers == [f"Bearer {TOKEN}"]
+
+
+async def test_statuses_are_acknowledged_and_events_arrive(
+    agent: Agent, authority: trustme.CA
+) -> None:
+    agent.on_message = give(make_plan([]))
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running() as control:
+            control.tell(Event(reason="Pulling", message="x"))
+            control.publish(status(4))
+            await asyncio.wait_for(control.acknowledged(4), 10)
+    assert agent.of(Status) == [status(4)]
+    assert agent.of(Event) == [Event(reason="Pulling", message="x")]
+
+
+async def test_an_agent_that_comes_back_gets_the_newest_snapshot(
+    agent: Agent, authority: trustme.CA
+) -> None:
+    agent.on_message = give(make_plan([]))
+    async with agent.listening():
+        here = Here(agent, authority)
+        connection = here.running()
+        control = await connection.__aenter__()
+        control.publish(status(1))
+        await control.acknowledged(1)
+    control.publish(status(2))
+    control.publish(status(3, final=True))
+    agent.received.clear()
+    async with agent.listening(agent.port):
+        await asyncio.wait_for(control.acknowledged(3), 10)
+    await connection.__aexit__(None, None, None)
+    assert agent.received[0] == Hello(job_id=7, host="c1", planned=True)
+    assert agent.of(Status) == [status(3, final=True)]
+
+
+async def test_commands_arrive(agent: Agent, authority: trustme.CA) -> None:
+    request = OpenStream(id="1", kind="logs", container="main")
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running():
+            await agent.until(lambda: agent.received)
+            await agent.send(Stop(grace=2.5))
+            await agent.send(request)
+            await here.until(lambda: here.requests)
+    assert here.stops == [Stop(grace=2.5)]
+    assert here.requests == [request]
+
+
+async def test_bye_before_a_plan_is_the_answer(agent: Agent, authority: trustme.CA) -> None:
+    agent.on_message = lambda _: [Bye(reason="another job has this pod")]
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running() as control:
+            answer = await asyncio.wait_for(asyncio.shield(control.plan), 10)
+    assert answer == Bye(reason="another job has this pod")
+
+
+async def test_nonsense_only_costs_the_connection(agent: Agent, authority: trustme.CA) -> None:
+    agent.on_message = give(make_plan([]))
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running() as control:
+            await asyncio.wait_for(asyncio.shield(control.plan), 10)
+            assert agent.connection
+            await agent.connection.send("{")
+            await agent.until(lambda: len(agent.of(Hello)) == 2)
+            control.publish(status(1))
+            await asyncio.wait_for(control.acknowledged(1), 10)
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+async def test_an_agent_that_cannot_prove_itself_gets_no_token(
+    agent: Agent, authority: trustme.CA, wrong: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with agent.listening():
+        here = Here(
+            agent,
+            trustme.CA() if wrong == "authority" else authority,
+            host="127.0.0.1" if wrong == "authority" else "localhost",
+        )
+        async with here.running() as control:
+            await here.until(lambda: "certificate verify failed" in caplog.text)
+            assert not control.plan.done()
+    assert agent.paths == []
+    assert TOKEN not in caplog.text
+
+
+async def test_silence_ends_a_connection(
+    agent: Agent, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "PING_AFTER", 0.02)
+    monkeypatch.setattr(control_module, "GIVE_UP_AFTER", 0.1)
+    connections = []
+    silent = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Accepts the upgrade and then says nothing more, like a NAT that has forgotten.
+        request = await reader.readuntil(b"\r\n\r\n")
+        connections.append(request)
+        key = next(line for line in request.split(b"\r\n") if b"sec-websocket-key" in line.lower())
+        answer = accept_key(key.split(b":")[1].strip().decode()).encode()
+        writer.write(
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n"
+        )
+        if len(connections) == 2:
+            silent.set()
+        await asyncio.sleep(5)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=agent.tls)
+    agent.port = server.sockets[0].getsockname()[1]
+    async with Here(agent, authority).running():
+        await asyncio.wait_for(silent.wait(), 10)
+    server.close()
+
+
+def make_log(tmp_path: Path, *lines: bytes) -> LogFile:
+    log = LogFile(tmp_path / "main" / "0.log", limit=10**7)
+    for line in lines:
+        log.write(b"t stdout F " + line + b"\n")
+    return log
+
+
+def make_streams(
+    here: Here, tmp_path: Path, log: LogFile | None
+) -> tuple[Streams, list[StreamFailed]]:
+    failed: list[StreamFailed] = []
+    streams = Streams(here.job, tls=here.tls, logs=tmp_path, log=lambda _: log, tell=failed.append)
+    return streams, failed
+
+
+async def test_a_log_is_followed_to_its_last_line(
+    agent: Agent, authority: trustme.CA, tmp_path: Path
+) -> None:
+    log = make_log(tmp_path, b"1", b"2", b"3")
+    async with agent.listening():
+        streams, _ = make_streams(Here(agent, authority), tmp_path, log)
+        streams.open(OpenStream(id="s", kind="logs", container="main", follow=True, tail_lines=2))
+        await agent.until(lambda: agent.streams.get("s"))
+        assert agent.streams["s"] == [b"t stdout F 2\nt stdout F 3\n"]
+        log.write(b"t stdout F 4\n")
+        await agent.until(lambda: len(agent.streams["s"]) == 2)
+        log.write(b"t stdout F 5\n")
+        log.finish()
+        await agent.until(lambda: agent.streams["s"][-1] is None)
+        await streams.close()
+    assert b"".join(agent.streams["s"][:-1]).count(b"\n") == 4
+    assert agent.bearers == [f"Bearer {TOKEN}"]
+
+
+async def test_without_follow_a_stream_ends_with_what_is_there(
+    agent: Agent, authority: trustme.CA, tmp_path: Path
+) -> None:
+    log = make_log(tmp_path, *(b"%d" % number + b"x" * 100 for number in range(3000)))
+    async with agent.listening():
+        streams, _ = make_streams(Here(agent, authority), tmp_path, log)
+        streams.open(OpenStream(id="s", kind="logs", container="main", restart_count=0))
+        await agent.until(lambda: agent.streams.get("s") and agent.streams["s"][-1] is None)
+    pieces = agent.streams["s"][:-1]
+    assert b"".join(pieces) == log.path.read_bytes()
+    assert all(piece.endswith(b"\n") and len(piece) < 2**17 for piece in pieces)
+
+
+async def test_a_follower_goes_over_to_the_new_file(
+    agent: Agent, authority: trustme.CA, tmp_path: Path
+) -> None:
+    log = LogFile(tmp_path / "main" / "0.log", limit=40)
+    async with agent.listening():
+        streams, _ = make_streams(Here(agent, authority), tmp_path, log)
+        streams.open(OpenStream(id="s", kind="logs", container="main", follow=True))
+        await agent.until(lambda: "s" in agent.streams)
+        for number in range(6):
+            log.write(b"t stdout F line %d\n" % number)
+            wanted = b"line %d\n" % number
+            await agent.until(lambda wanted=wanted: wanted in b"".join(agent.streams["s"]))  # type: ignore[misc]
+        log.finish()
+        await agent.until(lambda: agent.streams["s"][-1] is None)
+    assert b"".join(agent.streams["s"][:-1]).count(b"\n") == 6
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (OpenStream(id="s", kind="exec", container="main"), "'exec' are not supported"),
+        (OpenStream(id="s", kind="logs", container="main", restart_count=9), "no log of start 9"),
+    ],
+)
+async def test_streams_that_cannot_be(
+    agent: Agent, authority: trustme.CA, tmp_path: Path, request_: OpenStream, words: str
+) -> None:
+    streams, failed = make_streams(Here(agent, authority), tmp_path, make_log(tmp_path, b"1"))
+    streams.open(request_)
+    await streams.close()
+    assert words in failed[0].message
+
+
+async def test_a_container_without_a_log_yet(
+    agent: Agent, authority: trustme.CA, tmp_path: Path
+) -> None:
+    streams, failed = make_streams(Here(agent, authority), tmp_path, None)
+    streams.open(OpenStream(id="s", kind="logs", container="main"))
+    await streams.close()
+    assert failed == [StreamFailed(id="s", message='container "main" has not started yet')]
