@@ -29,6 +29,7 @@ class Recipe:
     keeps: Literal["changes", "out"]
     names: tuple[str, ...]
     parent: str = ""
+    program: str = ""
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
