@@ -52,9 +52,14 @@ def test_anything_else_is_refused(changes: dict[str, Any]) -> None:
     assert verdict(**changes) is Verdict.REFUSE
 
 
-@pytest.mark.parametrize("state", ["CONFIGURING", "COMPLETING", "PENDING", "NEW_STATE"])
+@pytest.mark.parametrize("state", ["CONFIGURING", "PENDING", "REQUEUE_HOLD", "NEW_STATE"])
 def test_what_slurm_has_not_decided_is_tried_again(state: str) -> None:
     assert verdict(job=replace(JOB, state=state)) is Verdict.LATER
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "SIGNALING", "SUSPENDED"])
+def test_last_words_are_heard(state: str) -> None:
+    assert verdict(job=replace(JOB, state=state)) is Verdict.ACCEPT
 
 
 def test_the_first_job_keeps_the_pod() -> None:

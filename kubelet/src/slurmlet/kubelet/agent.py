@@ -99,6 +99,7 @@ class Agent:
         )
         self._orphans = Orphans(
             api=api,
+            node=config.node_name,
             records=self._records,
             journal=self._journal,
             watch=self._watch,

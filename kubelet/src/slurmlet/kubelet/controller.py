@@ -135,8 +135,8 @@ class Controller:
             await self._write(pod, record, job)
         left = _deadline(pod) - time.time()
         waited = time.monotonic() - record.deletion_seen
-        unheard = record.session is None and waited > ANSWER_SECONDS
-        if meaning is Meaning.WAITING or unheard or left < -SLACK_SECONDS:
+        unheard = record.session is None or left < -SLACK_SECONDS
+        if meaning is Meaning.WAITING or (unheard and waited > ANSWER_SECONDS):
             await self._cancel(record)
         elif record.session and not record.report_is_final:
             await self._stop(pod, record, grace=max(left, 0.0))

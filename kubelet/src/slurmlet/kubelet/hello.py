@@ -60,11 +60,12 @@ def authentic(
     )
     if attempt is None:
         return Answer(verdict=Verdict.REFUSE, reason="wrong token")
-    meaning = observe(job.state).meaning
-    if meaning in (Meaning.WAITING, Meaning.UNCHANGED):
+    seen = observe(job.state)
+    held = seen.meaning is Meaning.UNCHANGED and (seen.reason or not seen.known)
+    if seen.meaning is Meaning.WAITING or held:
         # The batch script may start while slurmctld still says CONFIGURING.
         return Answer(verdict=Verdict.LATER, reason=f"the job is {job.state}")
-    if meaning is Meaning.ENDED:
+    if seen.meaning is Meaning.ENDED:
         return Answer(verdict=Verdict.REFUSE, reason=f"the job is {job.state}")
     if job.nodes != hello.host:
         return Answer(verdict=Verdict.REFUSE, reason=f"the job runs on {job.nodes}")

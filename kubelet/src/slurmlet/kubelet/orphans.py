@@ -2,9 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from slurmlet.common.kube import Api, ApiError
+from slurmlet.common.kube import Api
+from slurmlet.contracts.podproto import Stop
 from slurmlet.kubelet.holding import Holding
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Entry, Journal, Records
@@ -24,6 +26,7 @@ class Orphans:
     """Works on pod UIDs; `found` holds what vanished, with the time of that."""
 
     api: Api
+    node: str
     records: Records
     journal: Journal
     watch: JobWatch
@@ -67,6 +70,7 @@ class Orphans:
         if job and observe(job.state).meaning is Meaning.ENDED:
             self._forget(entry)
             return None
+        await self._stop(uid)
         if await self.submitter.cancel(entry.namespace, entry.job_id):
             log.info(
                 "%s/%s: its pod is gone, job %d cancelled",
@@ -76,15 +80,24 @@ class Orphans:
             )
         return AGAIN_SECONDS
 
+    async def _stop(self, uid: str) -> None:
+        """Nobody waits for a grace period that ends at scancel's own."""
+        record = self.records.get(uid)
+        if record and record.session:
+            with suppress(ConnectionError, TimeoutError):
+                await record.session.send(Stop(grace=0, reason="the pod is gone"))
+
     async def _exists(self, entry: Entry) -> bool:
-        """Asked without a resourceVersion, which makes it a quorum read."""
-        try:
-            pod = await self.api.get(f"/api/v1/namespaces/{entry.namespace}/pods/{entry.name}")
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
-        return bool(pod["metadata"]["uid"] == entry.uid)
+        """Asked without a resourceVersion, which makes it a quorum read.
+
+        A list, because the node authorizer forbids a node to get a pod that is not bound to it, and
+        so one that does not exist.
+        """
+        items, _ = await self.api.list(
+            f"/api/v1/namespaces/{entry.namespace}/pods",
+            {"fieldSelector": f"metadata.name={entry.name},spec.nodeName={self.node}"},
+        )
+        return any(item["metadata"]["uid"] == entry.uid for item in items)
 
     def _forget(self, entry: Entry) -> None:
         del self.found[entry.uid]

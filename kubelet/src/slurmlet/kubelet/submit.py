@@ -147,17 +147,14 @@ class Submitter:
         found = []
         for job in await self.slurm.named(user=user, name=name):
             # Users can edit both name and comment, but not whose a job is.
-            claimed = self.records.owner(job.job_id)
-            if job.uid != uid or claimed is not None:
-                continue
-            if await self.slurm.comment(job.job_id) in comments:
+            if self._may_be_ours(job, uid) and await self.slurm.comment(job.job_id) in comments:
                 found.append(job)
         if not found:
             created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
             past = await self.slurm.past_named(
                 user=user, name=name, since=int(created.timestamp()) - SKEW_SECONDS
             )
-            found = [job for job in past if job.uid == uid and not self.records.owner(job.job_id)]
+            found = [job for job in past if self._may_be_ours(job, uid)]
         if not found:
             return
         chosen = max(found, key=lambda job: (not _ended(job), job.job_id))
@@ -166,6 +163,11 @@ class Submitter:
         for job in found:
             if job.job_id != chosen.job_id and not _ended(job):
                 await self.cancel(record.namespace, job.job_id)
+
+    def _may_be_ours(self, job: JobFacts, uid: int) -> bool:
+        # Slurm keeps a job that sbatch was refused, as FAILED and without a node.
+        ran = job.nodes or not _ended(job)
+        return bool(ran) and job.uid == uid and self.records.owner(job.job_id) is None
 
     async def cancel(self, namespace: str, job_id: int) -> bool:
         """Ask for scancel; False means to ask again later."""
@@ -204,7 +206,7 @@ class Submitter:
         options = dict(decision.options)
         intent = {
             ATTEMPT_ANNOTATION: str(record.attempt),
-            REQUEST_ANNOTATION: json.dumps(options, sort_keys=True),
+            REQUEST_ANNOTATION: json.dumps(options, sort_keys=True, separators=(",", ":")),
         }
         # Written before sbatch: an agent that dies in between will look for the job.
         await self._annotate(record, intent)
