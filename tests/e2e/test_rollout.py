@@ -1,0 +1,124 @@
+"""The collection's promises: a second run changes nothing, and a check may be asked at any time."""
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e.conftest import Lab, lab_command
+
+from slurmlab import rollout
+from slurmlab.names import Lab as Place
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a lab boots nodes: run as root"),
+]
+PLAYBOOK_SECONDS = 300
+UP_SECONDS = 600
+
+
+def play(name: str, playbook: str, *options: str) -> str:
+    """Run a playbook against a lab; its output. Failed hosts are an AssertionError."""
+    argv = rollout.command(
+        Place(name=name), given=rollout.inputs(), playbook=f"slurmlet.hpc.{playbook}", extra=options
+    )
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PLAYBOOK_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def changed(output: str) -> dict[str, int]:
+    """Host → number of changes, from the recap."""
+    found = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s", output, re.MULTILINE)
+    return {host: int(count) for host, count in found}
+
+
+@pytest.fixture
+def clean() -> Iterator[str]:
+    """A lab with Slurm and without slurmlet."""
+    name = f"t{secrets.token_hex(3)}"
+    up = lab_command("up", "--no-rollout", "--name", name, timeout=UP_SECONDS)
+    try:
+        assert up.returncode == 0, up.stdout[-4000:]
+        yield name
+    finally:
+        lab_command("down", "--name", name, timeout=120)
+
+
+@pytest.mark.timeout(2 * PLAYBOOK_SECONDS)
+def test_a_second_run_changes_nothing(lab: Lab) -> None:
+    first = play(lab.name, "site")  # the checkout may have changed since the lab came up
+    second = play(lab.name, "site")
+    assert changed(second) == {"ctl": 0, "c1": 0, "c2": 0}, (first + second)[-6000:]
+
+
+@pytest.mark.timeout(2 * PLAYBOOK_SECONDS)
+def test_a_check_of_a_rolled_out_cluster_finds_nothing_to_do(lab: Lab) -> None:
+    play(lab.name, "site")
+    output = play(lab.name, "site", "--check", "--diff")
+    assert changed(output) == {"ctl": 0, "c1": 0, "c2": 0}, output[-6000:]
+
+
+@pytest.mark.timeout(2 * PLAYBOOK_SECONDS)
+def test_a_check_tells_a_change_and_makes_none(lab: Lab) -> None:
+    play(lab.name, "site")
+    before = lab.run("ctl", ["cat", "/etc/slurmlet/identity.toml"]).stdout
+    asked = ["--check", "--diff", "--extra-vars", '{"slurmlet_namespaces": {"x": {"user": "bob"}}}']
+    output = play(lab.name, "site", *asked)
+    assert changed(output)["ctl"] > 0
+    assert '+[namespaces."x"]' in output
+    assert "PRIVATE KEY" not in output
+    assert lab.run("ctl", ["cat", "/etc/slurmlet/identity.toml"]).stdout == before
+    assert lab.kubectl("root", "get", "namespace", "x", check=False).returncode != 0
+
+
+@pytest.mark.timeout(PLAYBOOK_SECONDS)
+def test_verify_agrees_and_changes_nothing(lab: Lab) -> None:
+    assert changed(play(lab.name, "verify")) == {"ctl": 0, "c1": 0, "c2": 0}
+
+
+@pytest.mark.timeout(PLAYBOOK_SECONDS)
+def test_a_stopped_service_is_started_again_and_no_other_restarted(lab: Lab) -> None:
+    play(lab.name, "site")
+
+    def starts() -> dict[str, str]:
+        shown = lab.run("ctl", ["systemctl", "show", "--property=Id,InvocationID", "slurmlet-*"])
+        blocks = [block.splitlines() for block in shown.stdout.split("\n\n")]
+        pairs = (dict(line.split("=", 1) for line in block if line) for block in blocks)
+        return {pair["Id"]: pair["InvocationID"] for pair in pairs}
+
+    before = starts()
+    lab.run("ctl", ["systemctl", "stop", "slurmlet-scheduler.service"])
+    output = play(lab.name, "site")
+    assert changed(output) == {"ctl": 1, "c1": 0, "c2": 0}, output[-6000:]
+    after = starts()
+    restarted = {unit for unit in before if after.get(unit) != before[unit]}
+    assert restarted == {"slurmlet-scheduler.service"}
+
+
+@pytest.mark.timeout(UP_SECONDS + 2 * PLAYBOOK_SECONDS)
+def test_a_check_works_on_a_clean_cluster_and_leaves_it_clean(clean: str) -> None:
+    output = play(clean, "site", "--check", "--diff")
+    assert all(count > 0 for count in changed(output).values())
+    left = Lab(name=clean).run("ctl", ["ls", "/opt", "/etc/systemd/system"]).stdout
+    assert "slurmlet" not in left
+
+
+@pytest.mark.timeout(UP_SECONDS + PLAYBOOK_SECONDS)
+def test_a_node_that_lacks_something_stops_the_run_before_anything_changes(clean: str) -> None:
+    lab = Lab(name=clean)
+    lab.run("c2", ["mv", "/usr/bin/umoci", "/usr/bin/umoci.away"])
+    with pytest.raises(AssertionError, match="umoci is not in PATH"):
+        play(clean, "site")
+    assert "slurmlet" not in lab.run("ctl", ["ls", "/opt"]).stdout
