@@ -13,14 +13,18 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.claim("F5")
 @pytest.mark.timeout(600)
 def test_demo_shows_the_main_job(lab: Lab) -> None:
-    result = subprocess.run(
-        [ROOT / "examples" / "demo"],
-        env={**os.environ, "LAB": lab.name},
-        capture_output=True,
-        text=True,
-        timeout=580,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            [ROOT / "examples" / "demo"],
+            env={**os.environ, "LAB": lab.name},
+            capture_output=True,
+            text=True,
+            timeout=580,
+            check=False,
+        )
+    finally:
+        own = "deployment,service,job,pod,configmap,secret"
+        lab.kubectl("alice", "delete", own, "-l", "slurmlet.io/example", "--timeout=120s")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "None" in result.stdout, "the Service is headless"
     assert result.stdout.count("/alice/worker-") >= 6, "six workers are six jobs"

@@ -11,6 +11,8 @@ QUEUED = 10
 UNITS = ["slurmlet-kubelet", "slurmlet-broker"]
 # Five such pods fill one of the two nodes of 16 CPUs, so that ten run and ten wait.
 CPUS = "3"
+# Long enough for all ten to start before the first one ends.
+SLEEP = "sleep 40"
 
 
 def states(lab: Lab, jobs: list[str]) -> list[str]:
@@ -24,8 +26,7 @@ def test_no_job_is_lost_and_none_is_made_twice(lab: Lab) -> None:
     names = [f"many-{index}" for index in range(RUNNING + QUEUED)]
     resources = {"requests": {"cpu": CPUS, "memory": "64Mi"}}
     wanted = [
-        pods.manifest(name, "sh", "-c", "sleep 20", container={"resources": resources})
-        for name in names
+        pods.manifest(name, "sh", "-c", SLEEP, container={"resources": resources}) for name in names
     ]
     pods.create(lab, *wanted)
     try:
