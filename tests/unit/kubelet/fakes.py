@@ -136,6 +136,14 @@ class FakeApi:
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
         return self._find("GET", path)
 
+    async def list(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> tuple[list[Object], str]:
+        self.log.append(("LIST", path, params))
+        fields = dict(part.split("=") for part in (params or {})["fieldSelector"].split(","))
+        found = self.objects.get(f"{path}/{fields['metadata.name']}")
+        return ([found] if found else []), "1"
+
     async def patch(self, path: str, body: Any, *, content_type: str = "") -> Object:
         live = self._find("PATCH", path, body)
         uid = body.get("metadata", {}).get("uid")

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
 
-from slurmlet.kubelet import jobwatch
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import Slurm
@@ -64,7 +63,7 @@ async def test_the_accounting_lags_behind(monkeypatch: pytest.MonkeyPatch) -> No
     """It still says RUNNING of a job that slurmctld has forgotten: that is not believed for ever,
     but for long."""
     now = [1000.0]
-    monkeypatch.setattr(jobwatch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     fake = FakeSlurm(jobs={1: FakeJob(state="RUNNING", forgotten=True)})
     watch, _ = watch_of(fake)
     await watch.poll()

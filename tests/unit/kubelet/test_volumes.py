@@ -1,6 +1,7 @@
 """Files of volumes made from API objects."""
 
 import base64
+from collections.abc import Mapping
 
 from tests.unit.kubelet.fakes import UID, pod
 
@@ -40,7 +41,7 @@ def content(volume: Volume) -> dict[str, tuple[bytes, int]]:
     return {file.path: (base64.b64decode(file.data), file.mode) for file in volume.files}
 
 
-def built(*volumes: dict[str, object]) -> list[dict[str, tuple[bytes, int]]]:
+def built(*volumes: Mapping[str, object]) -> list[dict[str, tuple[bytes, int]]]:
     item = pod(volumes=list(volumes))
     tokens = {("kube-api-access", "token"): "secret-token"}
     return [content(volume) for volume in build(item, found=FOUND, tokens=tokens)]

@@ -24,11 +24,12 @@ from slurmlet.kubelet import hello as hellos
 from slurmlet.kubelet import plan, podstatus
 from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.hello import Verdict
-from slurmlet.kubelet.identities import name_of
+from slurmlet.kubelet.identities import name_of, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Record, Records
 from slurmlet.kubelet.session import Connection, Handlers, listen
 from slurmlet.kubelet.slurm.process import CommandError
+from slurmlet.kubelet.slurm.query import JobFacts
 from slurmlet.kubelet.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -116,9 +117,7 @@ class Channel:
         record = self.records.get(uid)
         try:
             job = await self.watch.fresh(said.job_id)
-            users = {record.user} if record and record.user else set()
-            if job:
-                users.add(await name_of(job.uid) or "")
+            users = await _users(job, record.user if record else "")
             addresses = await _resolve(self.node_address(said.host))
         except (CommandError, TimeoutError, OSError) as error:
             log.info("hello of pod %s, job %d: cannot be judged now: %s", uid, said.job_id, error)
@@ -129,7 +128,7 @@ class Channel:
             uid=uid,
             key=self.key,
             job=job,
-            users=users - {""},
+            users=users,
             peer=connection.peer,
             addresses=addresses,
             attempts=record.attempt if record else hellos.MAX_ATTEMPTS,
@@ -148,6 +147,7 @@ class Channel:
             log.warning("%s: job %d is turned away: %s", record.key, said.job_id, answer.reason)
             await connection.bye(answer.reason)
             await self.duplicate(record.namespace, said.job_id)
+            await connection.socket.close()
             return None
         record.job_id = said.job_id
         record.ip = connection.peer
@@ -203,6 +203,7 @@ class Channel:
             except ProtocolError as error:
                 self.events.emit(pod, "FailedMount", str(error), kind="Warning")
                 await connection.bye(str(error))
+                await connection.socket.close()
                 return
             except (ConnectionError, TimeoutError):
                 await connection.socket.close()
@@ -227,6 +228,16 @@ class Channel:
 def _bearer(request: web.Request) -> str | None:
     match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
     return match[1] if match else None
+
+
+async def _users(job: JobFacts | None, submitted_as: str) -> set[str]:
+    """The names of a job's owner: several accounts may share a uid."""
+    if job is None:
+        return set()
+    names = {await name_of(job.uid) or ""}
+    if submitted_as and await uid_of(submitted_as) == job.uid:
+        names.add(submitted_as)
+    return names - {""}
 
 
 async def _resolve(name: str) -> set[str]:

@@ -74,28 +74,28 @@ class JobWatch:
         """Ask until cancelled."""
         while True:
             started = time.monotonic()
-            await self.poll()
+            asked = await self.poll()
             took = time.monotonic() - started
-            pause = max(SPACING_SECONDS, took * SLOW_FACTOR)
+            pause = max(SPACING_SECONDS, took * SLOW_FACTOR) if asked else 0.0
             await asyncio.sleep(pause)
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.0, self._interval - pause))
             except TimeoutError:
                 continue
 
-    async def poll(self) -> None:
-        """One question about all jobs."""
+    async def poll(self) -> bool:
+        """One question about all jobs; False if there was nothing to ask."""
         self._wake.clear()
         waiters, self._waiters = self._waiters, []
         tracked = set(self._facts)
         asked = tracked | {job_id for job_id, _ in waiters}
         if not asked:
-            return
+            return False
         try:
             live = await self._slurm.live(asked)
         except CommandError as error:
             self._failed(error, waiters)
-            return
+            return True
         if self.problem:
             log.info("slurmctld answers again")
             self.problem = ""
@@ -106,6 +106,7 @@ class JobWatch:
             self._absent_since.pop(job_id, None)
             self._learn(live[job_id])
         await self._look_back(sorted(tracked - live.keys()))
+        return True
 
     def _failed(
         self, error: CommandError, waiters: list[tuple[int, asyncio.Future[JobFacts | None]]]

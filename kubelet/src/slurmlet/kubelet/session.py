@@ -78,10 +78,9 @@ class Connection:
                 return message
 
     async def bye(self, reason: str) -> None:
-        """Tell the supervisor to end, and hang up."""
+        """Tell the supervisor to end, if it still listens."""
         with suppress(ConnectionError, TimeoutError):
             await self.send(Bye(reason=reason))
-        await self.socket.close()
 
     async def _send(self, message: FromAgent) -> None:
         async with asyncio.timeout(SEND_SECONDS):

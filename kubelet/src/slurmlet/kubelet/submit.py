@@ -144,17 +144,24 @@ class Submitter:
             )
             for attempt in range(1, record.attempt + 1)
         }
-        found = []
-        for job in await self.slurm.named(user=user, name=name):
-            # Users can edit both name and comment, but not whose a job is.
-            if self._may_be_ours(job, uid) and await self.slurm.comment(job.job_id) in comments:
-                found.append(job)
+        named = await self.slurm.named(user=user, name=name)
+        # Users can edit both name and comment, but not whose a job is.
+        found = [
+            job
+            for job in named
+            if self._may_be_ours(job, uid) and await self.slurm.comment(job.job_id) in comments
+        ]
         if not found:
             created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
             past = await self.slurm.past_named(
                 user=user, name=name, since=int(created.timestamp()) - SKEW_SECONDS
             )
-            found = [job for job in past if self._may_be_ours(job, uid)]
+            known = {job.job_id for job in named}
+            found = [
+                job
+                for job in past
+                if self._may_be_ours(job, uid) and _ended(job) and job.job_id not in known
+            ]
         if not found:
             return
         chosen = max(found, key=lambda job: (not _ended(job), job.job_id))

@@ -1,0 +1,181 @@
+"""An agent's working parts over fakes of Slurm, the API server and the broker."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.kubelet.fakes import FakeApi, FakeBroker, FakeSlurm, pod
+
+from slurmlet.common.kube import Object
+from slurmlet.contracts.podproto import FromAgent
+from slurmlet.kubelet import submit
+from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.controller import Controller
+from slurmlet.kubelet.holding import Holding
+from slurmlet.kubelet.identities import Identities
+from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.orphans import Orphans
+from slurmlet.kubelet.records import Journal, Record, Records
+from slurmlet.kubelet.slurm.query import Slurm
+from slurmlet.kubelet.submit import Submitter
+
+KEY = b"k" * 32
+UIDS = {"alice": 1001, "bob": 1002}
+
+
+@dataclass
+class FakeEvents:
+    """Remembers what was emitted."""
+
+    emitted: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def emit(
+        self,
+        item: Any,
+        reason: str,
+        message: str,
+        *,
+        kind: str = "Normal",
+        container: str | None = None,
+    ) -> None:
+        self.emitted.append((item["metadata"]["name"], reason, message))
+
+    def reasons(self) -> list[str]:
+        return [reason for _, reason, _ in self.emitted]
+
+
+@dataclass
+class FakeSession:
+    """A supervisor that takes everything."""
+
+    sent: list[FromAgent] = field(default_factory=list)
+    token: str = "0" * 64
+    peer: str = "10.77.0.11"
+
+    async def send(self, message: FromAgent) -> None:
+        self.sent.append(message)
+
+
+class World:
+    """Pods live in `api`; `store` is what the agent's reflector would hold."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.identity = directory / "identity.toml"
+        self.identity.write_text('[namespaces.alice]\nuser = "alice"\n')
+        self.slurm = FakeSlurm()
+        self.api = FakeApi()
+        self.broker = FakeBroker(self.slurm)
+        self.events = FakeEvents()
+        self.touched: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """A new agent that knows only what is written down."""
+        fakes: Any = (self.api, self.broker, self.events)
+        api, broker, events = fakes
+        config = Kubelet(
+            server="https://10.77.0.1:6443",
+            address="10.77.0.1",
+            identity_file=str(self.identity),
+        )
+        slurm = Slurm(self.slurm.run)
+        self.store: dict[str, Object] = {}
+        self.records = Records()
+        self.journal = Journal(self.directory / "jobs")
+        self.watch = JobWatch(slurm, interval=10)
+        self.holding = Holding()
+        self.submitter = Submitter(
+            api=api,
+            broker=broker,
+            slurm=slurm,
+            watch=self.watch,
+            events=events,
+            records=self.records,
+            journal=self.journal,
+            identities=Identities(config.identity_file),
+            config=config,
+            cluster="lab",
+            key=KEY,
+            touch=lambda record: self.touched.append(record.key),
+        )
+        self.controller = Controller(
+            api=api,
+            store=self.store,
+            records=self.records,
+            journal=self.journal,
+            watch=self.watch,
+            slurm=slurm,
+            broker=broker,
+            events=events,
+            submitter=self.submitter,
+        )
+        self.orphans = Orphans(
+            api=api,
+            node="slurm",
+            records=self.records,
+            journal=self.journal,
+            watch=self.watch,
+            submitter=self.submitter,
+            holding=self.holding,
+        )
+
+    def add(self, item: Object) -> str:
+        self.api.add(item)
+        return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+    async def sync(self, key: str = "alice/web", *, times: int = 1) -> float | None:
+        """What the work queue does, after the reflector and one look at Slurm."""
+        pause = None
+        for _ in range(times):
+            self.store.clear()
+            for path, item in self.api.objects.items():
+                if "/pods/" in path:
+                    metadata = item["metadata"]
+                    name = f"{metadata['namespace']}/{metadata['name']}"
+                    self.store[name] = json.loads(json.dumps(item))
+            pause = await self.controller.sync(key)
+            await self.watch.poll()
+        return pause
+
+    def live(self, name: str = "web") -> Any:
+        return self.api.objects[f"/api/v1/namespaces/alice/pods/{name}"]
+
+    def exists(self, name: str = "web") -> bool:
+        return f"/api/v1/namespaces/alice/pods/{name}" in self.api.objects
+
+    def record(self, name: str = "web") -> Record:
+        return self.records.of(self.live(name))
+
+    def annotation(self, key: str, name: str = "web") -> str | None:
+        found: str | None = (self.live(name)["metadata"].get("annotations") or {}).get(
+            f"status.slurmlet.io/{key}"
+        )
+        return found
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    async def uid_of(user: str) -> int | None:
+        return UIDS.get(user)
+
+    monkeypatch.setattr(submit, "uid_of", uid_of)
+    return World(tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the agent's monotonic clock forward."""
+    now = [10_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def forward(seconds: float) -> None:
+        now[0] += seconds
+
+    return forward
+
+
+__all__ = ["FakeSession", "World", "pod"]

@@ -1,0 +1,368 @@
+"""Supervisors on the wire: real WebSockets on loopback, everything behind them faked."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from tests.unit.kubelet.conftest import KEY, UIDS, World
+from tests.unit.kubelet.fakes import UID, FakeJob, pod
+
+from slurmlet.contracts.podproto import (
+    Ack,
+    Bye,
+    ContainerReport,
+    ContainerState,
+    Event,
+    FromSupervisor,
+    Hello,
+    Message,
+    OpenStream,
+    Plan,
+    PlanChunk,
+    Status,
+    StreamFailed,
+    decode_message,
+    encode_message,
+    join_plan,
+    token,
+)
+from slurmlet.kubelet import channel as channels
+from slurmlet.kubelet import jobwatch
+from slurmlet.kubelet.channel import Channel
+from slurmlet.kubelet.streams import StreamError, Streams
+
+SECONDS = 10
+
+
+class Port:
+    """The agent's port and the pods behind it."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        self.strangers: list[tuple[str, int]] = []
+        self.streams = Streams()
+        fakes: Any = (world.api, world.events)
+        self.channel = Channel(
+            api=fakes[0],
+            records=world.records,
+            watch=world.watch,
+            events=fakes[1],
+            streams=self.streams,
+            key=KEY,
+            service_env={"KUBERNETES_SERVICE_HOST": "10.77.0.1"},
+            synced=asyncio.Event(),
+            pod_of=lambda uid: world.live() if world.exists() and uid == UID else None,
+            engine_of=lambda _: "crun",
+            node_address=lambda _: "127.0.0.1",
+            touch=lambda record: world.touched.append(record.key),
+            stranger=lambda uid, job: self.strangers.append((uid, job)),
+            duplicate=world.submitter.cancel,
+            unproved=asyncio.Semaphore(4),
+        )
+        self.channel.synced.set()
+        self.url = ""
+
+        async def name_of(uid: int) -> str | None:
+            return {1001: "alice", 1002: "bob"}.get(uid)
+
+        async def uid_of(user: str) -> int | None:
+            return UIDS.get(user)
+
+        monkeypatch.setattr(channels, "name_of", name_of)
+        monkeypatch.setattr(channels, "uid_of", uid_of)
+        monkeypatch.setattr(jobwatch, "SPACING_SECONDS", 0.01)
+
+
+class Supervisor:
+    """A client that speaks the protocol."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, message: FromSupervisor) -> None:
+        await self._socket.send_str(encode_message(message))
+
+    async def receive(self) -> Message | None:
+        frame = await asyncio.wait_for(self._socket.receive(), SECONDS)
+        return decode_message(frame.data) if frame.type is aiohttp.WSMsgType.TEXT else None
+
+    async def plan(self) -> Plan:
+        chunks: list[PlanChunk] = []
+        while True:
+            message = await self.receive()
+            assert isinstance(message, PlanChunk)
+            chunks.append(message)
+            made = join_plan(chunks)
+            if made:
+                return made
+
+
+@pytest.fixture
+async def port(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
+    found = Port(world, monkeypatch)
+    runner = web.AppRunner(found.channel.application(), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.url = site.name
+    watching = asyncio.create_task(world.watch.run())
+    yield found
+    watching.cancel()
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def headers(*, user: str = "alice", attempt: int = 1) -> dict[str, str]:
+    bearer = token(key=KEY, uid=UID, attempt=attempt, user=user)
+    return {"Authorization": f"Bearer {bearer}"}
+
+
+async def dial(
+    client: aiohttp.ClientSession, port: Port, *, uid: str = UID, **kind: Any
+) -> Supervisor:
+    url = f"{port.url}/v1/pods/{uid}/control"
+    return Supervisor(await client.ws_connect(url, headers=headers(**kind)))
+
+
+async def with_job(world: World, **changes: Any) -> None:
+    """A pod with job 101, which runs on c1."""
+    world.add(pod(**changes))
+    await world.sync(times=2)
+    world.slurm.jobs[101].state, world.slurm.jobs[101].node = "RUNNING", "c1"
+
+
+HELLO = Hello(job_id=101, host="c1")
+RUNNING = Status(
+    seq=1,
+    phase="Running",
+    containers=(ContainerReport(name="main", init=False, state=ContainerState(kind="running")),),
+)
+
+
+async def test_hello_plan_status(port: Port, client: aiohttp.ClientSession) -> None:
+    world = port.world
+    world.api.add(
+        {
+            "kind": "ConfigMap",
+            "metadata": {"namespace": "alice", "name": "settings"},
+            "data": {"colour": "green"},
+        }
+    )
+    container = {"name": "main", "envFrom": [{"configMapRef": {"name": "settings"}}]}
+    token_source = {"serviceAccountToken": {"path": "token"}}
+    volume = {"name": "access", "projected": {"sources": [token_source]}}
+    await with_job(world, containers=[container], volumes=[volume])
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    made = await supervisor.plan()
+    assert made.pod["metadata"]["uid"] == UID
+    assert made.config_maps == {"settings": {"colour": "green"}}
+    assert base64.b64decode(made.volumes[0].files[0].data) == b"a-token"
+    assert (made.pod_ip, made.engine) == ("127.0.0.1", "crun")
+    assert made.service_env["KUBERNETES_SERVICE_HOST"] == "10.77.0.1"
+    bound = next(body for _, path, body in world.api.log if path.endswith("/token"))
+    assert bound["spec"]["boundObjectRef"]["uid"] == UID
+
+    await supervisor.send(RUNNING)
+    assert await supervisor.receive() == Ack(seq=1)
+    await supervisor.send(Event(reason="Pulled", message="there"))
+    final = replace(RUNNING, seq=2, phase="Succeeded", final=True)
+    await supervisor.send(final)
+    await settled(lambda: world.record().report_is_final)
+    assert ("web", "Pulled", "there") in world.events.emitted
+    assert world.record().ip == "127.0.0.1"
+    await world.sync()
+    assert await supervisor.receive() == Ack(seq=2)
+    assert world.live()["status"]["phase"] == "Succeeded"
+
+
+async def settled(good: Callable[[], object]) -> None:
+    """Let the server's side run until it has done what the client asked for."""
+    deadline = asyncio.get_running_loop().time() + SECONDS
+    while not good():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0)
+
+
+async def test_a_supervisor_that_has_its_plan_gets_none(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, planned=True))
+    await supervisor.send(RUNNING)
+    assert await supervisor.receive() == Ack(seq=1)
+
+
+async def test_what_was_seen_is_ignored(port: Port, client: aiohttp.ClientSession) -> None:
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, planned=True))
+    await supervisor.send(replace(RUNNING, seq=5))
+    assert await supervisor.receive() == Ack(seq=5)
+    await supervisor.send(replace(RUNNING, seq=4, phase="Pending"))
+    assert await supervisor.receive() == Ack(seq=4)
+    report = port.world.record().report
+    assert report is not None
+    assert (report.seq, report.phase) == (5, "Running")
+
+
+@pytest.mark.parametrize(
+    ("kind", "job", "hello"),
+    [
+        ({"user": "bob"}, {}, {}),
+        ({"attempt": 2}, {}, {}),
+        ({}, {"uid": 1002}, {}),
+        ({}, {"state": "COMPLETED"}, {}),
+        ({}, {"state": "PENDING"}, {}),
+        ({}, {"node": "c2"}, {}),
+        ({}, {}, {"job_id": 999}),
+    ],
+)
+async def test_others_get_nothing(
+    port: Port,
+    client: aiohttp.ClientSession,
+    kind: dict[str, Any],
+    job: dict[str, Any],
+    hello: dict[str, Any],
+) -> None:
+    await with_job(port.world)
+    for name, value in job.items():
+        setattr(port.world.slurm.jobs[101], name, value)
+    supervisor = await dial(client, port, **kind)
+    await supervisor.send(replace(HELLO, **hello))
+    assert await supervisor.receive() is None
+    assert port.world.record().session is None
+    assert port.world.broker.cancelled() == []
+
+
+async def test_a_silent_slurm_decides_nothing(port: Port, client: aiohttp.ClientSession) -> None:
+    await with_job(port.world)
+    port.world.slurm.silent = True
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    assert await supervisor.receive() is None
+    assert port.world.broker.cancelled() == []
+
+
+async def test_a_second_job_is_sent_away_and_cancelled(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    port.world.slurm.jobs[102] = FakeJob(state="RUNNING", node="c1")
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, job_id=102))
+    message = await supervisor.receive()
+    assert isinstance(message, Bye)
+    assert await supervisor.receive() is None
+    assert port.world.broker.cancelled() == [102]
+    assert port.world.record().job_id == 101
+
+
+async def test_a_hello_adopts_a_pod_without_job(port: Port, client: aiohttp.ClientSession) -> None:
+    """The agent died between sbatch and writing the job's id down."""
+    port.world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "1"}}))
+    port.world.slurm.jobs[101] = FakeJob(state="RUNNING", node="c1")
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    await supervisor.plan()
+    assert port.world.record().job_id == 101
+    assert port.world.touched != []
+
+
+async def test_an_authentic_job_without_pod_is_reported(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    port.world.slurm.jobs[101] = FakeJob(state="RUNNING", node="c1")
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    assert await supervisor.receive() is None
+    assert port.strangers == [(UID, 101)]
+
+
+async def test_no_token_no_connection(port: Port, client: aiohttp.ClientSession) -> None:
+    for path in (f"/v1/pods/{UID}/control", "/v1/streams/x"):
+        for value in ("", "Bearer x", "Basic abc"):
+            async with client.get(port.url + path, headers={"Authorization": value}) as answer:
+                assert answer.status == 401
+
+
+async def test_garbage_ends_only_its_own_connection(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    bad = await client.ws_connect(f"{port.url}/v1/pods/{UID}/control", headers=headers())
+    await bad.send_str("{}")
+    assert (await asyncio.wait_for(bad.receive(), SECONDS)).type is aiohttp.WSMsgType.CLOSE
+    await bad.close()
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    await supervisor.plan()
+
+
+async def connected(port: Port, client: aiohttp.ClientSession) -> Supervisor:
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, planned=True))
+    await settled(lambda: port.world.record().session)
+    return supervisor
+
+
+async def test_a_stream_is_dialled_back(port: Port, client: aiohttp.ClientSession) -> None:
+    supervisor = await connected(port, client)
+    session = port.world.record().session
+    assert session is not None
+
+    async def read() -> bytes:
+        request = OpenStream(id="", kind="logs", container="main", tail_lines=3)
+        async with port.streams.open(session, request) as socket:
+            return b"".join([message.data async for message in socket])
+
+    reading = asyncio.create_task(read())
+    asked: Any = await supervisor.receive()
+    assert (asked.kind, asked.tail_lines) == ("logs", 3)
+    url = f"{port.url}/v1/streams/{asked.id}"
+    async with client.get(url, headers=headers(user="bob")) as refused:
+        assert refused.status == 401
+    stream = await client.ws_connect(url, headers=headers())
+    await stream.send_bytes(b"one ")
+    await stream.send_bytes(b"two")
+    await stream.close()
+    assert await asyncio.wait_for(reading, SECONDS) == b"one two"
+    async with client.get(url, headers=headers()) as again:
+        assert again.status == 404
+
+
+async def test_a_stream_that_cannot_be_opened_says_why(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    supervisor = await connected(port, client)
+    session = port.world.record().session
+    assert session is not None
+
+    async def read() -> None:
+        async with port.streams.open(session, OpenStream(id="", kind="logs", container="x")):
+            raise AssertionError("opened")
+
+    reading = asyncio.create_task(read())
+    asked: Any = await supervisor.receive()
+    await supervisor.send(StreamFailed(id=asked.id, message="no such container"))
+    with pytest.raises(StreamError, match="no such container"):
+        await asyncio.wait_for(reading, SECONDS)
+
+
+def test_tokens_are_in_no_repr() -> None:
+    plan = Plan(pod={}, secrets={"a": {"b": "hidden"}})
+    assert "hidden" not in repr(plan)
+    assert json.loads(encode_message(HELLO))["type"] == "hello"

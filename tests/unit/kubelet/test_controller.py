@@ -1,0 +1,327 @@
+"""A pod's life from its job to its end, and its deletion."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.kubelet.conftest import FakeSession, World
+from tests.unit.kubelet.fakes import UID, FakeJob, pod
+
+from slurmlet.common.kube import ApiError
+from slurmlet.contracts.codec import encode
+from slurmlet.contracts.podproto import Ack, ContainerReport, ContainerState, Status, Stop
+from slurmlet.kubelet.podstatus import timestamp
+from slurmlet.kubelet.slurm.process import CommandError
+
+Forward = Callable[[float], None]
+
+
+def report(kind: str, *, phase: str, seq: int = 1, code: int = 0) -> Status:
+    final = kind == "terminated"
+    state = ContainerState(kind=kind, exit_code=code if final else None)
+    container = ContainerReport(name="main", init=False, state=state, ready=kind == "running")
+    return Status(seq=seq, phase=phase, containers=(container,), final=final)
+
+
+async def running(world: World, **changes: Any) -> FakeSession:
+    """A pod whose job runs and whose supervisor is connected."""
+    world.add(pod(**changes))
+    await world.sync(times=2)
+    world.slurm.jobs[101].state, world.slurm.jobs[101].node = "RUNNING", "c1"
+    session = FakeSession()
+    record = world.record()
+    record.session, record.report, record.ip = session, report("running", phase="Running"), "10.1"
+    await world.watch.poll()
+    await world.sync()
+    assert world.live()["status"]["phase"] == "Running"
+    return session
+
+
+def delete(world: World, *, grace: int = 30) -> None:
+    world.live()["metadata"]["deletionTimestamp"] = timestamp(time.time() + grace)
+    world.live()["metadata"]["deletionGracePeriodSeconds"] = grace
+
+
+async def test_the_final_status_is_acknowledged_after_it_is_stored(world: World) -> None:
+    session = await running(world, restartPolicy="Never")
+    world.record().report = report("terminated", phase="Failed", seq=2, code=7)
+    world.api.refuse = "/status"
+    with pytest.raises(ApiError):
+        await world.sync()
+    assert session.sent == []
+    world.api.refuse = "\0"
+    await world.sync()
+    assert session.sent == [Ack(seq=2)]
+    status = world.live()["status"]
+    assert status["phase"] == "Failed"
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 7
+
+
+async def test_a_finished_pod_s_job_is_seen_out(world: World) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().report = report("terminated", phase="Succeeded", seq=2)
+    assert await world.sync() is not None
+    assert world.journal.entries() != []
+    world.slurm.jobs[101].state = "COMPLETED"
+    await world.sync(times=2)
+    assert await world.sync() is None
+    assert world.annotation("job-state") == "COMPLETED"
+    assert world.journal.entries() == []
+    assert world.broker.cancelled() == []
+
+
+async def test_a_job_that_lingers_is_cancelled(world: World, clock: Forward) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().report = report("terminated", phase="Succeeded", seq=2)
+    await world.sync(times=2)
+    clock(120)
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+
+
+async def test_a_lost_node_fails_the_pod(world: World, clock: Forward) -> None:
+    await running(world)
+    world.record().session = None
+    world.slurm.jobs[101].state = "NODE_FAIL"
+    await world.sync()
+    assert await world.sync() is not None
+    clock(20)
+    await world.sync()
+    status = world.live()["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "NodeLost")
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+
+async def test_the_exit_record_speaks_for_a_supervisor_that_was_not_heard(world: World) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().session = None
+    final = report("terminated", phase="Failed", seq=9, code=3)
+    world.broker.files[f"{UID}/exit.json"] = json.dumps(encode(final)).encode()
+    world.slurm.jobs[101].state = "FAILED"
+    await world.sync(times=2)
+    state = world.live()["status"]["containerStatuses"][0]["state"]
+    assert state["terminated"]["exitCode"] == 3
+
+
+async def test_success_is_not_said_before_details_had_their_time(
+    world: World, clock: Forward
+) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().session = None
+    world.slurm.jobs[101].state = "COMPLETED"
+    await world.sync(times=2)
+    clock(60)
+    await world.sync()
+    assert world.live()["status"]["phase"] == "Running"
+    clock(61)
+    await world.sync()
+    assert world.live()["status"]["phase"] == "Succeeded"
+
+
+async def test_a_failed_job_s_own_code_is_the_last_resort(world: World, clock: Forward) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().session = None
+    world.slurm.jobs[101].state, world.slurm.jobs[101].exit_code = "FAILED", "5:0"
+    await world.sync(times=2)
+    clock(20)
+    await world.sync()
+    state = world.live()["status"]["containerStatuses"][0]["state"]
+    assert state["terminated"]["exitCode"] == 5
+
+
+async def test_after_a_restart_the_job_is_followed_again(world: World) -> None:
+    await running(world)
+    before = json.dumps(world.live(), sort_keys=True)
+    world.restart()
+    await world.sync(times=3)
+    assert json.dumps(world.live(), sort_keys=True) == before
+    assert len(world.broker.submitted()) == 1
+    assert world.watch.tracks(101)
+
+
+async def test_a_silent_slurm_changes_no_pod(world: World) -> None:
+    await running(world)
+    before = json.dumps(world.live(), sort_keys=True)
+    world.slurm.silent = True
+    world.slurm.jobs.clear()
+    await world.sync(times=3)
+    assert json.dumps(world.live(), sort_keys=True) == before
+
+
+async def test_deletion_stops_and_waits_for_slurm(world: World) -> None:
+    session = await running(world)
+    delete(world)
+    await world.sync(times=2)
+    (stop,) = session.sent
+    assert isinstance(stop, Stop)
+    assert 28 < stop.grace <= 30
+    assert world.exists()
+
+    world.record().report = report("terminated", phase="Succeeded", seq=2)
+    await world.sync()
+    assert Ack(seq=2) in session.sent
+    assert world.exists(), "the job has not ended yet"
+
+    world.slurm.jobs[101].state = "COMPLETED"
+    await world.sync(times=2)
+    assert not world.exists()
+    assert world.broker.cancelled() == []
+    methods = [(method, path) for method, path, _ in world.api.log if "pods/web" in path]
+    assert methods[-1][0] == "DELETE"
+    assert world.journal.entries() == []
+
+
+async def test_terminal_states_are_written_before_the_object_goes(world: World) -> None:
+    await running(world)
+    world.record().session = None
+    delete(world)
+    world.slurm.jobs[101].state = "CANCELLED"
+    await world.watch.poll()
+    patches = len(world.api.log)
+    await world.sync()
+    assert not world.exists()
+    methods = [(method, body) for method, path, body in world.api.log[patches:] if "web" in path]
+    assert [method for method, _ in methods] == ["PATCH", "DELETE"]
+    status = methods[0][1]["status"]
+    assert status["phase"] == "Failed"
+    assert "terminated" in status["containerStatuses"][0]["state"]
+    assert methods[1][1] == 0, "grace period of the deletion"
+
+
+async def test_a_queued_pod_is_cancelled_at_once(world: World) -> None:
+    world.add(pod())
+    await world.sync(times=2)
+    delete(world)
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+    await world.sync(times=2)
+    assert not world.exists()
+
+
+async def test_scancel_when_nobody_answers(world: World, clock: Forward) -> None:
+    await running(world)
+    world.record().session = None
+    delete(world)
+    await world.sync()
+    assert world.broker.cancelled() == []
+    clock(6)
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+
+
+async def test_scancel_after_grace_and_slack(world: World, clock: Forward) -> None:
+    session = await running(world)
+    delete(world, grace=-20)
+    clock(0)
+    await world.sync()
+    assert isinstance(session.sent[0], Stop)
+    assert session.sent[0].grace == 0
+    clock(6)
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+
+
+async def test_a_shorter_grace_is_told(world: World) -> None:
+    session = await running(world)
+    delete(world, grace=30)
+    await world.sync()
+    delete(world, grace=3)
+    await world.sync()
+    first, second = session.sent
+    assert isinstance(first, Stop)
+    assert isinstance(second, Stop)
+    assert second.grace < 4 < first.grace
+
+
+async def test_a_pod_that_never_had_a_job_goes_at_once(world: World) -> None:
+    world.add(pod(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+    await world.sync()
+    assert not world.exists()
+    assert world.broker.requests == []
+
+
+async def test_a_job_nobody_wrote_down_is_found_before_deletion(world: World) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.restart()
+    delete(world)
+    await world.sync()
+    assert world.exists()
+    await world.sync(times=3)
+    assert world.broker.cancelled() == [101]
+    assert not world.exists()
+
+
+async def test_unknown_is_not_gone(world: World) -> None:
+    """A pod is not deleted while Slurm cannot say whether it has a job."""
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.restart()
+    delete(world)
+    world.slurm.silent = True
+    with pytest.raises(CommandError):
+        await world.sync()
+    assert world.exists()
+
+
+async def test_an_orphan_is_cancelled_after_a_settle_time(world: World, clock: Forward) -> None:
+    await running(world)
+    (entry,) = world.journal.entries()
+    del world.api.objects["/api/v1/namespaces/alice/pods/web"]
+    world.orphans.add(entry)
+    assert await world.orphans.sync(UID) is not None
+    assert world.broker.cancelled() == []
+    clock(11)
+    await world.orphans.sync(UID)
+    assert world.broker.cancelled() == [101]
+    await world.watch.poll()
+    assert await world.orphans.sync(UID) is None
+    assert world.journal.entries() == []
+
+
+async def test_a_pod_that_is_there_after_all_keeps_its_job(world: World, clock: Forward) -> None:
+    await running(world)
+    (entry,) = world.journal.entries()
+    world.orphans.add(entry)
+    clock(11)
+    assert await world.orphans.sync(UID) is None
+    assert world.broker.cancelled() == []
+
+
+async def test_held_orphans_wait(world: World, clock: Forward) -> None:
+    await running(world)
+    (entry,) = world.journal.entries()
+    del world.api.objects["/api/v1/namespaces/alice/pods/web"]
+    world.orphans.add(entry)
+    clock(11)
+    world.holding.node_was_away(time.monotonic())
+    await world.orphans.sync(UID)
+    assert world.broker.cancelled() == []
+    clock(601)
+    await world.orphans.sync(UID)
+    assert world.broker.cancelled() == [101]
+
+
+async def test_one_bad_pod_harms_no_other(world: World) -> None:
+    world.add(pod("bad", uid=UID.replace("1", "9"), containers=[{}]))
+    world.add(pod())
+    with pytest.raises(KeyError):
+        await world.sync("alice/bad")
+    await world.sync("alice/web", times=2)
+    assert world.annotation("job-id") == "101"
+
+
+async def test_a_job_id_of_another_user_is_only_followed(world: World) -> None:
+    """Annotations are guarded; a wrong one must still not make us cancel somebody's job as root:
+    the broker cancels as the namespace's user, and Slurm refuses."""
+    world.slurm.jobs[7] = replace(FakeJob(), uid=1002, state="RUNNING", node="c1")
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/job-id": "7"}}))
+    await world.sync(times=2)
+    assert world.broker.submitted() == []

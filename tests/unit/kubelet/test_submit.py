@@ -1,0 +1,219 @@
+"""From a bound pod to its one job, also through failures in between."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.unit.kubelet.conftest import KEY, World
+from tests.unit.kubelet.fakes import UID, FakeJob, pod
+
+from slurmlet.common.kube import ApiError, UnreachableError
+from slurmlet.contracts.brokerproto import Answer
+from slurmlet.contracts.podproto import token
+from slurmlet.kubelet.brokerclient import BrokerError
+from slurmlet.kubelet.slurm.process import CommandError
+
+Forward = Callable[[float], None]
+
+
+async def test_a_pod_becomes_one_job(world: World) -> None:
+    world.add(pod())
+    await world.sync(times=3)
+    (request,) = world.broker.submitted()
+    assert (request.namespace, request.pod, request.uid) == ("alice", "web", UID)
+    assert request.agent == "10.77.0.1:10260"
+    assert request.token == token(key=KEY, uid=UID, attempt=1, user="alice")
+    assert world.annotation("job-id") == "101"
+    assert world.annotation("attempt") == "1"
+    assert world.live()["status"]["containerStatuses"][0]["state"]["waiting"] == {
+        "reason": "SlurmPending",
+        "message": "Slurm job 101 waits: Priority",
+    }
+
+
+async def test_the_attempt_is_written_before_sbatch(world: World) -> None:
+    world.add(pod())
+    world.api.refuse = "/status"
+    with pytest.raises(Exception, match="refused by the test"):
+        await world.sync()
+    assert world.broker.submitted() == []
+
+
+async def test_no_api_server_no_sbatch(world: World) -> None:
+    world.add(pod())
+    await world.sync(times=0)
+    world.store["alice/web"] = world.live()
+    world.api.down = True
+    with pytest.raises(UnreachableError):
+        await world.controller.sync("alice/web")
+    assert world.broker.submitted() == []
+
+
+async def test_a_pod_of_another_uid_is_not_submitted(world: World) -> None:
+    world.add(pod(uid=UID.replace("1", "2")))
+    world.store["alice/web"] = pod()
+    with pytest.raises(ApiError, match="409"):
+        await world.controller.sync("alice/web")
+    assert world.broker.submitted() == []
+
+
+async def test_a_pod_that_is_being_deleted_is_not_submitted(world: World) -> None:
+    world.add(pod(metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"}))
+    world.store["alice/web"] = pod()
+    await world.controller.sync("alice/web")
+    assert world.broker.submitted() == []
+
+
+async def test_a_job_whose_answer_was_lost_is_found(world: World, clock: Forward) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    assert await world.sync() is not None
+    assert world.annotation("job-id") is None
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "SubmitBackOff"
+    clock(60)
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    assert world.annotation("job-id") == "101"
+
+
+async def test_an_agent_that_died_after_sbatch_finds_the_job(world: World) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.restart()
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    assert world.annotation("job-id") == "101"
+
+
+async def test_a_job_that_ended_meanwhile_is_found_too(world: World) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.slurm.jobs[101].state, world.slurm.jobs[101].node = "FAILED", "c1"
+    world.slurm.jobs[101].forgotten = True
+    world.restart()
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    assert world.record().job_id == 101
+
+
+async def test_without_slurm_s_word_nothing_is_submitted_again(
+    world: World, clock: Forward
+) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    clock(60)
+    world.slurm.silent = True
+    with pytest.raises(CommandError):
+        await world.sync()
+    assert len(world.broker.submitted()) == 1
+
+
+async def test_jobs_of_other_users_and_forged_comments_are_not_taken(
+    world: World, clock: Forward
+) -> None:
+    world.add(pod())
+    world.broker.answers = [BrokerError("no answer")]
+    await world.sync()
+    name = f"{UID[:8]}/alice/web"
+    comment = f"slurmlet:lab:alice/web:{UID}:1"
+    world.slurm.jobs[50] = FakeJob(name=name, comment=comment, uid=1002)
+    world.slurm.jobs[51] = FakeJob(name=name, comment=f"{comment}\nx", uid=1001)
+    clock(60)
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 2
+    assert world.annotation("job-id") == "52"
+
+
+async def test_a_job_that_slurm_refused_is_not_taken(world: World, clock: Forward) -> None:
+    """Slurm keeps refused jobs as FAILED without a node; they never were the pod's."""
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.slurm.jobs[101].state = "FAILED"
+    clock(60)
+    await world.sync(times=2)
+    assert [request.attempt for request in world.broker.submitted()] == [1, 2]
+    assert world.annotation("job-id") == "102"
+
+
+async def test_duplicates_are_cancelled(world: World, clock: Forward) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    copy = world.slurm.jobs[101]
+    world.slurm.jobs[102] = FakeJob(name=copy.name, comment=copy.comment)
+    clock(60)
+    await world.sync(times=2)
+    assert world.annotation("job-id") == "102"
+    assert world.broker.cancelled() == [101]
+
+
+async def test_a_refused_pod_is_tried_again_ever_more_rarely(world: World, clock: Forward) -> None:
+    world.add(pod())
+    refusal = Answer(error="Invalid account or account/partition combination specified")
+    pauses = []
+    for _ in range(8):
+        world.broker.answers = [refusal]
+        pause = await world.sync()
+        assert pause is not None
+        pauses.append(pause)
+        clock(pause + 1)
+    assert 9 <= pauses[0] <= 11
+    assert 270 <= pauses[-1] <= 330
+    status = world.live()["status"]
+    assert status["phase"] == "Pending"
+    waiting = status["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "SlurmRejected"
+    assert "Invalid account" in waiting["message"]
+
+
+async def test_a_refused_pod_without_restarts_fails(world: World) -> None:
+    world.add(pod(restartPolicy="Never"))
+    world.broker.answers = [Answer(error="Invalid partition name specified")]
+    await world.sync(times=3)
+    status = world.live()["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "SlurmRejected")
+    assert len(world.broker.submitted()) == 1
+
+
+async def test_unsupported_pods_cost_slurm_nothing(world: World) -> None:
+    world.add(pod(volumes=[{"name": "x", "hostPath": {"path": "/"}}], hostPID=True))
+    await world.sync()
+    assert world.broker.requests == []
+    assert world.slurm.calls == []
+    ((_, reason, message),) = world.events.emitted
+    assert reason == "SlurmRejected"
+    assert "hostPath" in message
+    assert "hostPID" in message
+
+
+async def test_a_missing_config_map_is_waited_for(world: World, clock: Forward) -> None:
+    world.add(pod(volumes=[{"name": "c", "configMap": {"name": "later"}}]))
+    pause = await world.sync()
+    assert pause is not None
+    assert world.broker.submitted() == []
+    assert world.events.reasons() == ["FailedMount"]
+    world.api.add(
+        {"kind": "ConfigMap", "metadata": {"namespace": "alice", "name": "later"}, "data": {}}
+    )
+    clock(pause + 1)
+    await world.sync()
+    assert len(world.broker.submitted()) == 1
+
+
+async def test_an_identity_map_that_cannot_be_read_refuses_nobody(
+    world: World, clock: Forward
+) -> None:
+    world.add(pod(restartPolicy="Never"))
+    good = world.identity.read_text()
+    world.identity.write_text("not toml at all")
+    pause = await world.sync()
+    assert pause is not None
+    assert world.live()["status"]["phase"] == "Pending"
+    world.identity.write_text(good)
+    clock(pause + 1)
+    await world.sync()
+    assert len(world.broker.submitted()) == 1
