@@ -184,10 +184,12 @@ class Container:
 
     def _terminated(self, ended: Exit, *, started_at: str) -> None:
         reason = "Completed" if ended.code == 0 else "Error"
+        if ended.out_of_memory:
+            reason = "OOMKilled"
         self.record.state = ContainerState(
             kind="terminated",
             reason="StartError" if ended.error else reason,
-            message=ended.error or None,
+            message=ended.error or ended.message or None,
             exit_code=ended.code,
             started_at=started_at,
             finished_at=now(),

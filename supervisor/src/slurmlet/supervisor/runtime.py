@@ -17,8 +17,11 @@ from slurmlet.supervisor.files import make_mount_point, resolve_inside
 from slurmlet.supervisor.hostfiles import hosts, resolv_conf
 from slurmlet.supervisor.images import Image, Images, Tell
 from slurmlet.supervisor.logs import LogFile, copy_output
+from slurmlet.supervisor.oom import OomCounter
 from slurmlet.supervisor.process import Process, ProcessError, open_null, spawn
 from slurmlet.supervisor.spec import SpecError, container_spec
+from slurmlet.supervisor.status import KILLED
+from slurmlet.supervisor.termination import make_message_file, read_message
 from slurmlet.supervisor.volumes import Directories, VolumeError, container_mounts
 
 _DRAIN_TIMEOUT = 5.0
@@ -31,10 +34,13 @@ START_FAILED = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a container ended; `error` says why it never began."""
+    """How a container ended; `error` says why it never began, `message` is what it left,
+    `out_of_memory` says that the kernel killed it."""
 
     code: int
     error: str = ""
+    message: str = ""
+    out_of_memory: bool = False
 
 
 class Started(Protocol):
@@ -88,6 +94,7 @@ class EngineRuntime:
         self._images = images
         self._volumes = volumes
         self._directories = directories
+        self._oom = OomCounter()
 
     async def prepare(self) -> None:
         """Make what all containers of the pod share.
@@ -119,9 +126,10 @@ class EngineRuntime:
         self, container: Mapping[str, Any], *, image: Image, restart: int, log: LogFile
     ) -> Started:
         name = container["name"]
-        spec = self._spec(container, image=image)
         layer = self._directories.container(name, restart)
         bundle = self._directories.bundle(name, restart)
+        message = f"{self._directories.memory}/messages/{name}.{restart}"
+        spec = self._spec(container, image=image, message=message)
         uid = self._plan.pod["metadata"]["uid"]
         place = Place(
             id=f"slurmlet-{uid}-{name}-{restart}",
@@ -130,6 +138,7 @@ class EngineRuntime:
             anchor=self._anchor,
         )
         try:
+            make_message_file(self._anchor.path(message))
             await self._mount_root(image, layer=layer, bundle=bundle)
             make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
             launch = self._engine.launch(spec, place)
@@ -140,16 +149,19 @@ class EngineRuntime:
             raise ProcessError(f"{error.filename}: {error.strerror}") from None
         return EngineStarted(
             id=place.id,
+            container=container,
             process=process,
             copies=copies,
             log=log,
             anchor=self._anchor,
             engine=self._engine,
             error_file=launch.error_file,
+            message_file=message,
             remove=(layer, bundle),
+            oom=self._oom,
         )
 
-    def _spec(self, container: Mapping[str, Any], *, image: Image) -> ContainerSpec:
+    def _spec(self, container: Mapping[str, Any], *, image: Image, message: str) -> ContainerSpec:
         try:
             own = resolve_environment(container, self._plan)
             mounts = container_mounts(
@@ -166,13 +178,15 @@ class EngineRuntime:
             plan=self._plan,
             image=image,
             own=own,
-            mounts=self._standard_mounts(mounts) + mounts,
+            mounts=self._standard_mounts(container, message=message, asked=mounts) + mounts,
             passwd=_read_text(resolve_inside(image.rootfs, "/etc/passwd")),
             group=_read_text(resolve_inside(image.rootfs, "/etc/group")),
             ids=self._anchor.ids,
         )
 
-    def _standard_mounts(self, asked: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    def _standard_mounts(
+        self, container: Mapping[str, Any], *, message: str, asked: tuple[Mount, ...]
+    ) -> tuple[Mount, ...]:
         memory = self._directories.memory
         standard = (
             Mount(source=f"{memory}/hosts", target="/etc/hosts", directory=False),
@@ -227,22 +241,30 @@ class EngineStarted:
         self,
         *,
         id: str,  # noqa: A002 - as the engines call it
+        container: Mapping[str, Any],
         process: Process,
         copies: list[asyncio.Task[None]],
         log: LogFile,
         anchor: Anchor,
         engine: Engine,
         error_file: str | None,
+        message_file: str,
         remove: tuple[str, ...],
+        oom: OomCounter,
     ) -> None:
         self.id = id
+        self._container = container
         self._process = process
         self._copies = copies
         self._log = log
         self._anchor = anchor
         self._engine = engine
         self._error_file = error_file
+        self._message_file = message_file
         self._remove = remove
+        self._oom = oom
+        self._oom_before = oom.read()
+        self._killed = False
 
     async def wait(self) -> Exit:
         code = await self._process.wait()
@@ -255,9 +277,19 @@ class EngineStarted:
             error = self._engine.error(_read_text(self._anchor.path(self._error_file)))
         if error:
             return Exit(code=START_FAILED, error=error)
-        return Exit(code=code if code >= 0 else 128 - code)
+        code = code if code >= 0 else 128 - code
+        # The job's containers share a cgroup: only a kill that is not ours can be the kernel's.
+        kernel = code == KILLED and not self._killed and self._oom.read() > self._oom_before
+        message = read_message(
+            self._container,
+            file=self._anchor.path(self._message_file),
+            log=self._log.path,
+            failed=code != 0,
+        )
+        return Exit(code=code, message=message, out_of_memory=kernel)
 
     def signal(self, number: int) -> bool:
+        self._killed = self._killed or number == signal.SIGKILL
         init = container_init(self._process.pid, anchor=self._anchor.pid)
         if init is not None:
             with suppress(ProcessLookupError):

@@ -27,6 +27,7 @@ from slurmlet.supervisor.images import Images
 from slurmlet.supervisor.pod import Pod
 from slurmlet.supervisor.process import ProcessError
 from slurmlet.supervisor.runtime import EngineRuntime
+from slurmlet.supervisor.scratch import Scratch, abandoned, make_scratch
 from slurmlet.supervisor.streams import Streams
 from slurmlet.supervisor.volumes import MEMORY_SIZE, Directories, VolumeError, make_volumes
 
@@ -109,13 +110,19 @@ class Session:
         )
         if self._stopped.is_set():
             pod.stop(pod.grace)
-        scratch = ""
+        scratch: Scratch | None = None
         anchor: Anchor | None = None
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            scratch = make_scratch(settings)
+            scratch = make_scratch(settings.supervisor.scratch_dir, job_id=settings.job.job_id)
             anchor = await start_anchor(self._environment)
-            return await pod.run(await self._runtime(plan, anchor=anchor, scratch=scratch))
+            runtime = await self._runtime(plan, anchor=anchor, scratch=scratch.path)
+            sweep = asyncio.create_task(self._sweep(anchor))
+            try:
+                return await pod.run(runtime)
+            finally:
+                sweep.cancel()
+                await asyncio.gather(sweep, return_exceptions=True)
         except (ProcessError, VolumeError) as error:
             return pod.fail("FailedCreatePodSandBox", str(error))
         except OSError as error:
@@ -130,8 +137,6 @@ class Session:
     async def _runtime(self, plan: Plan, *, anchor: Anchor, scratch: str) -> EngineRuntime:
         supervisor = self._settings.supervisor
         directories = Directories(scratch=scratch, memory=f"{scratch}/memory")
-        for name in ("memory", "volumes", "containers"):
-            Path(scratch, name).mkdir(mode=0o700)  # noqa: ASYNC240 - local to the node
         await anchor.mount(
             "tmpfs", directories.memory, options=f"mode=0700,nosuid,nodev,size={MEMORY_SIZE}"
         )
@@ -158,19 +163,25 @@ class Session:
         await runtime.prepare()
         return runtime
 
-    async def _clean(self, anchor: Anchor | None, scratch: str) -> None:
-        if anchor:
+    async def _sweep(self, anchor: Anchor) -> None:
+        """Remove what killed jobs of this user left on this node."""
+        for path in abandoned(self._settings.supervisor.scratch_dir):
+            LOG.info("removing %s, which a killed job left", path)
+            with suppress(ProcessError):
+                await anchor.run(["rm", "-rf", "--one-file-system", "--", path])
+
+    async def _clean(self, anchor: Anchor | None, scratch: Scratch | None) -> None:
+        if anchor and scratch:
             with suppress(ProcessError):
                 # Layers and volumes belong to subordinate ids; mounts below go with the anchor.
                 await anchor.run(
                     ["rm", "-rf", "--one-file-system", "--"]
-                    + [f"{scratch}/{name}" for name in ("containers", "volumes")]
+                    + [f"{scratch.path}/{name}" for name in ("containers", "volumes")]
                 )
+        if anchor:
             await anchor.stop()
         if scratch:
-            for name in ("memory", "containers", "volumes", ""):
-                with suppress(OSError):
-                    Path(scratch, name).rmdir()  # noqa: ASYNC240
+            scratch.remove()
 
     def _record(self, status: Status) -> None:
         try:
@@ -195,15 +206,3 @@ def helper_environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = ("PATH", "HOME", "USER", "LANG", "http_proxy", "https_proxy", "no_proxy")
     result = {name: environment[name] for name in kept if name in environment}
     return {"PATH": os.defpath, **result}
-
-
-def make_scratch(settings: Settings) -> str:
-    """A new private directory for this pod on the node's scratch.
-
-    Raises:
-        OSError: scratch_dir does not exist or cannot be written.
-    """
-    name = f"slurmlet-{settings.job.job_id}-{os.urandom(4).hex()}"
-    path = Path(settings.supervisor.scratch_dir, name)
-    path.mkdir(mode=0o700)
-    return str(path)

@@ -59,7 +59,7 @@ class Apptainer:
         for name in ("/proc", "/sys", "/dev"):
             make_mount_point(root, name, directory=True)
         make_mount_point(root, "/etc/resolv.conf", directory=False)
-        for mount in spec.mounts:
+        for mount in _possible(spec.mounts):
             make_mount_point(root, mount.target, directory=mount.directory)
         return Launch(
             arguments=tuple(arguments(spec, rootfs=place.rootfs)),
@@ -104,7 +104,7 @@ def arguments(spec: ContainerSpec, *, rootfs: str) -> list[str]:
     dropped = [name for name in _CAPABILITIES if name not in spec.capabilities]
     if dropped:
         result.append(f"--drop-caps={','.join(dropped)}")
-    result.extend(f"--mount={_bind(mount)}" for mount in spec.mounts)
+    result.extend(f"--mount={_bind(mount)}" for mount in _possible(spec.mounts))
     return [*result, rootfs, *spec.arguments]
 
 
@@ -114,3 +114,8 @@ def _bind(mount: Mount) -> str:
         fields.append("ro")
     # --mount is read as CSV.
     return ",".join(f'"{field.replace(chr(34), chr(34) * 2)}"' for field in fields)
+
+
+def _possible(mounts: tuple[Mount, ...]) -> list[Mount]:
+    """Without files in /dev, which Apptainer makes itself and where it makes no mount points."""
+    return [mount for mount in mounts if mount.directory or not mount.target.startswith("/dev/")]
