@@ -41,6 +41,12 @@ class Image:
     layers: tuple[Path, ...]
     versions: str
 
+    @property
+    def python(self) -> str:
+        """The nodes' Python, such as 3.13."""
+        full = dict(line.split() for line in self.versions.splitlines())["python3"]
+        return ".".join(full.split(".")[:2])
+
 
 def overlay_options(*, lower: Sequence[Path], upper: Path, work: Path) -> str:
     """Return mount options; `volatile` because nothing in a lab must survive a power cut."""

@@ -56,8 +56,9 @@ def up(lab: Lab, *, suite: str | None, roll_out: bool) -> None:
 
 def _roll_out(lab: Lab, *, progress: Progress) -> None:
     cgroups.enter(lab, "host")
-    given = inputs()
     state = read_state(lab)
+    progress.say("wheels and control plane: building, or finding them in the cache")
+    given = inputs(python=state["python"])
     if state["phase"] == "rolled-out" and state.get("inputs") == json.dumps(given):
         return
     progress.say("rolling slurmlet out")
@@ -92,7 +93,7 @@ def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
     _show(image, progress)
     started = progress.seconds
     lab.run_dir.mkdir(parents=True)
-    _record(lab, suite=suite, image=image.key, phase="started")
+    _record(lab, suite=suite, image=image.key, python=image.python, phase="started")
     network.create(lab)
     site.prepare(lab)
     site.write_inventory(lab)

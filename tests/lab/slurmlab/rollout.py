@@ -19,16 +19,18 @@ BUILD_SECONDS = 1800.0
 """A cold build of the control plane takes seven minutes on two cores."""
 
 
-def inputs() -> dict[str, str]:
+def inputs(*, python: str) -> dict[str, str]:
     """Build what nodes are given, or find it in the caches; return it as the playbook's variables.
 
-    Equal inputs have equal paths, so a lab that was rolled out from them needs nothing new.
+    `python` is the version of the nodes' interpreter, such as 3.13. Equal inputs have equal paths,
+    so a lab that was rolled out from them needs nothing new.
     """
     programs = SOURCE_ROOT / ".venv" / "bin"
+    wheelhouse = SOURCE_ROOT / "ansible" / "tools" / "wheelhouse"
     if not (programs / "ansible-playbook").exists():
         raise LabError("the roll-out needs the project's tools: run `make dev`, or up --no-rollout")
     return {
-        "slurmlet_wheelhouse": _printed([SOURCE_ROOT / "ansible" / "tools" / "wheelhouse"]),
+        "slurmlet_wheelhouse": _printed([wheelhouse, "--python", python]),
         "slurmlet_controlplane_binaries": _printed([programs / "slurmlet-controlplane", "build"]),
         "collection": _collection(),
     }
