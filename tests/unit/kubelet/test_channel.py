@@ -38,6 +38,8 @@ from slurmlet.kubelet.channel import Channel
 from slurmlet.kubelet.streams import StreamError, Streams
 
 SECONDS = 10
+OPEN: list[aiohttp.ClientWebSocketResponse] = []
+"""Sockets of the running test: one that is not closed would complain in a later one."""
 
 
 class Port:
@@ -119,8 +121,12 @@ async def port(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[P
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
         yield session
+        for socket in OPEN:
+            await socket.close()
+        OPEN.clear()
 
 
 def headers(*, user: str = "alice", attempt: int = 1) -> dict[str, str]:
@@ -132,7 +138,9 @@ async def dial(
     client: aiohttp.ClientSession, port: Port, *, uid: str = UID, **kind: Any
 ) -> Supervisor:
     url = f"{port.url}/v1/pods/{uid}/control"
-    return Supervisor(await client.ws_connect(url, headers=headers(**kind)))
+    socket = await client.ws_connect(url, headers=headers(**kind))
+    OPEN.append(socket)
+    return Supervisor(socket)
 
 
 async def with_job(world: World, **changes: Any) -> None:
