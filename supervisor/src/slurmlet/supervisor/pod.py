@@ -157,7 +157,7 @@ class Pod:
 
     def _snapshot(self, *, final: bool) -> Status:
         self._sequence += 1
-        value = phase(self.records, policy=self.policy, final=final)
+        value = phase(self.records, final=final)
         if final and self._reason:
             value = "Failed"
         return Status(

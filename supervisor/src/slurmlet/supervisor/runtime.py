@@ -21,7 +21,7 @@ from slurmlet.supervisor.oom import OomCounter
 from slurmlet.supervisor.process import Process, ProcessError, open_null, spawn
 from slurmlet.supervisor.spec import SpecError, container_spec
 from slurmlet.supervisor.status import KILLED
-from slurmlet.supervisor.termination import make_message_file, read_message
+from slurmlet.supervisor.termination import make_message_file, message_path, read_message
 from slurmlet.supervisor.volumes import Directories, VolumeError, container_mounts
 
 _DRAIN_TIMEOUT = 5.0
@@ -192,6 +192,7 @@ class EngineRuntime:
             Mount(source=f"{memory}/hosts", target="/etc/hosts", directory=False),
             Mount(source=f"{memory}/resolv.conf", target="/etc/resolv.conf", directory=False),
             Mount(source=f"{memory}/shm", target="/dev/shm"),
+            Mount(source=message, target=message_path(container), directory=False),
         )
         targets = {mount.target for mount in asked}
         return tuple(mount for mount in standard if mount.target not in targets)

@@ -49,28 +49,20 @@ def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def phase(records: Sequence[Record], *, policy: str, final: bool) -> str:
-    """The pod's phase as kubelet derives it; `final` says that nothing starts any more."""
-    init = [record for record in records if record.init]
+def phase(records: Sequence[Record], *, final: bool) -> str:
+    """The pod's phase as kubelet derives it; Succeeded and Failed only when `final`, which says
+    that nothing runs any more."""
     main = [record for record in records if not record.init]
-    if any(_exit_code(record) for record in init if not record.sidecar) and (
-        policy == "Never" or final
-    ):
-        return "Failed"
-    waiting = [record for record in main if record.state.kind == "waiting" and not record.last]
-    running = [record for record in main if record.state.kind == "running"]
-    if waiting and not final:
-        return "Pending"
-    if running:
-        return "Running"
     codes = [_exit_code(record) for record in main]
     if final:
-        return "Succeeded" if all(code == 0 for code in codes) else "Failed"
-    if policy == "Always" or any(code is None for code in codes):
-        return "Running"
-    if all(code == 0 for code in codes):
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+        good = all(code == 0 for code in codes) and not _failed_init(records)
+        return "Succeeded" if good else "Failed"
+    waiting = any(record.state.kind == "waiting" and not record.last for record in main)
+    return "Pending" if waiting else "Running"
+
+
+def _failed_init(records: Sequence[Record]) -> bool:
+    return any(_exit_code(record) for record in records if record.init and not record.sidecar)
 
 
 def verdict(records: Sequence[Record], *, phase: str) -> int:
