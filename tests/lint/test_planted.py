@@ -1,5 +1,5 @@
-"""The checks of `make lint` catch what they should: one error of each kind is planted in a copy of
-the tree and must be reported."""
+"""The checks of `make lint` catch what they should: one error of each kind is planted in a small
+tree with the settings of this one and must be reported."""
 
 import os
 import shutil
@@ -75,18 +75,30 @@ PLANTED = {
 }
 
 
+ALWAYS = ["Makefile", "pyproject.toml", ".clang-format", ".shellcheckrc"]
+NEEDS = {
+    "lint-imports": ["*/src/**/*.py"],
+    "lint-ansible": [
+        *("ansible/galaxy.yml", "ansible/.ansible-lint", "ansible/.yamllint", "ansible/meta/*"),
+        *("ansible/tools/collection", "ansible/CHANGELOG.md", "ansible/README.md"),
+    ],
+}
+"""What a target reads beside the planted file: as little as it takes, for it is copied."""
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what git tracks, with a git index of its own for the targets that ask git."""
-    copy = tmp_path / "tree"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
-    return copy
+    """A tree with the settings of all checks and a git index of its own."""
+    copy_to(tmp_path, ALWAYS)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def copy_to(tree: Path, patterns: list[str]) -> None:
+    for source in (path for pattern in patterns for path in ROOT.glob(pattern)):
+        target = tree / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
 
 
 def lint(tree: Path, target: str) -> subprocess.CompletedProcess[str]:
@@ -106,6 +118,7 @@ def lint(tree: Path, target: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kind", PLANTED)
 def test_planted_error_is_caught(tree: Path, kind: str) -> None:
     target, path, text, reported = PLANTED[kind]
+    copy_to(tree, NEEDS.get(target, []))
     (tree / path).parent.mkdir(parents=True, exist_ok=True)
     (tree / path).write_text(text)
 
@@ -117,11 +130,13 @@ def test_planted_error_is_caught(tree: Path, kind: str) -> None:
 
 def test_a_type_error_in_every_root_is_caught(tree: Path) -> None:
     planted = {f"{name}/src/slurmlet/{name}/planted.py" for name in COMPONENTS}
+    planted |= {"tests/unit/planted.py", "ansible/roles/common/files/planted.py"}
     for path in planted:
+        (tree / path).parent.mkdir(parents=True)
         (tree / path).write_text('"""Planted."""\n\nx: int = ""\n')
 
     result = lint(tree, "lint-types")
 
     assert result.returncode != 0
     missed = {path for path in planted if f"{path}:3: error" not in result.stdout}
-    assert not missed
+    assert not missed, result.stdout + result.stderr
