@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests.unit.kubelet.fakes import FakeApi, FakeBroker, FakeSlurm, pod
 
 from slurmlet.common.kube import Object
@@ -21,6 +22,10 @@ from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.submit import Submitter
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("slurmlet", deadline=None)
+settings.load_profile("slurmlet")
 
 KEY = b"k" * 32
 UIDS = {"alice": 1001, "bob": 1002}
