@@ -5,29 +5,21 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
-from websockets.asyncio.server import ServerConnection, serve
 from websockets.utils import accept_key
 
 from slurmlet.contracts.podproto import (
-    Ack,
     Bye,
     ContainerReport,
     ContainerState,
     Event,
     Hello,
-    Message,
     OpenStream,
-    Plan,
     Status,
     Stop,
     StreamFailed,
-    decode_message,
-    encode_message,
-    encode_plan,
 )
 from slurmlet.supervisor import control as control_module
 from slurmlet.supervisor.config import Job
@@ -35,80 +27,10 @@ from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.logs import LogFile
 from slurmlet.supervisor.streams import Streams
 
+from .agents import Agent, give
 from .plans import UID, make_plan
 
 TOKEN = "5" * 64
-
-
-class Agent:
-    """What it received, per connection, and how it answers."""
-
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self.tls = tls
-        self.port = 0
-        self.received: list[Message] = []
-        self.paths: list[str] = []
-        self.bearers: list[str | None] = []
-        self.streams: dict[str, list[Any]] = {}
-        self.connection: ServerConnection | None = None
-        self.news = asyncio.Event()
-        self.on_message: Callable[[Message], list[Message]] = lambda _: []
-
-    async def handle(self, connection: ServerConnection) -> None:
-        assert connection.request
-        path = connection.request.path
-        self.paths.append(path)
-        self.bearers.append(connection.request.headers.get("Authorization"))
-        if path.startswith("/v1/streams/"):
-            got = self.streams.setdefault(path.rsplit("/", 1)[1], [])
-            self.news.set()
-            async for data in connection:
-                got.append(data)
-                self.news.set()
-            got.append(None)
-            self.news.set()
-            return
-        self.connection = connection
-        self.news.set()
-        async for text in connection:
-            assert isinstance(text, str)
-            message = decode_message(text)
-            assert message
-            self.received.append(message)
-            for answer in self.on_message(message):
-                await connection.send(encode_message(answer))
-            self.news.set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                self.news.clear()
-                await self.news.wait()
-
-    async def send(self, message: Message) -> None:
-        assert self.connection
-        await self.connection.send(encode_message(message))
-
-    def of(self, kind: type[Message]) -> list[Any]:
-        return [message for message in self.received if isinstance(message, kind)]
-
-    @asynccontextmanager
-    async def listening(self, port: int = 0) -> AsyncIterator[None]:
-        async with serve(self.handle, "127.0.0.1", port, ssl=self.tls) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            yield
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def agent(authority: trustme.CA) -> Agent:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return Agent(context)
 
 
 @pytest.fixture(autouse=True)
@@ -153,17 +75,6 @@ def status(sequence: int, *, final: bool = False) -> Status:
     state = ContainerState(kind="running")
     report = ContainerReport(name="main", init=False, state=state)
     return Status(seq=sequence, phase="Running", containers=(report,), final=final)
-
-
-def give(plan: Plan) -> Callable[[Message], list[Message]]:
-    """Answers a hello with the plan and each status with an acknowledgement."""
-
-    def answer(message: Message) -> list[Message]:
-        if isinstance(message, Hello) and not message.planned:
-            return list(encode_plan(plan))
-        return [Ack(seq=message.seq)] if isinstance(message, Status) else []
-
-    return answer
 
 
 async def test_hello_gets_a_plan_in_chunks(agent: Agent, authority: trustme.CA) -> None:

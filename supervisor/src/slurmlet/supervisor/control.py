@@ -192,4 +192,6 @@ class Control:
         LOG.warning("agent: bye: %s", bye.reason)
         if not self.plan.done():
             self.plan.set_result(bye)
+        # An agent that does not know its pods must not be asked by all of them at once.
+        self._healthy = False
         raise ChannelError("dismissed")

@@ -37,6 +37,8 @@ PLAN_TIMEOUT = 600.0
 the allocation."""
 ACK_TIMEOUT = 600.0
 """Seconds to wait for the agent to store the end; then the exit record has to do."""
+LAST_ACK_TIMEOUT = 15.0
+"""The same when the job is being ended: Slurm kills it after KillWait, 30 s unless configured."""
 _DISMISSED = 1
 _NO_PLAN = 75
 
@@ -75,7 +77,8 @@ class Session:
             if self._streams:
                 await self._streams.close()
             with suppress(TimeoutError):
-                async with asyncio.timeout(ACK_TIMEOUT):
+                patience = LAST_ACK_TIMEOUT if self._stopped.is_set() else ACK_TIMEOUT
+                async with asyncio.timeout(patience):
                     await self._control.acknowledged(status.seq)
             return code
         finally:
