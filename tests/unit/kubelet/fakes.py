@@ -63,7 +63,7 @@ class FakeSlurm:
         if self.silent:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
-            return self.nodes
+            return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
         chosen = [number for number in self._chosen(argv) if number in self.jobs]
         if argv[0] == "sacct":
             return "".join(self._past(number) for number in chosen)

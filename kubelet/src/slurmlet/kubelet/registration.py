@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
 from slurmlet.kubelet import node
@@ -65,6 +65,7 @@ class Registration:
             return
         try:
             self.nodes = capacity.parse(await self.slurm.nodes())
+            self.software = replace(self.software, slurm=await self.slurm.version())
             self.problem = ""
             self._looked = now
         except CommandError as error:

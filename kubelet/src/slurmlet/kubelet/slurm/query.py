@@ -112,6 +112,14 @@ class Slurm:
         """
         return await self._run(["sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%t|%o|%G"])
 
+    async def version(self) -> str:
+        """Slurm's release, such as 24.11.5.
+
+        Raises:
+            CommandError: the command does not run here.
+        """
+        return (await self._run(["sinfo", "-V"])).strip().removeprefix("slurm ")
+
 
 def _parts(ids: Sequence[int]) -> Iterable[list[int]]:
     for start in range(0, len(ids), JOBS_PER_CALL):
