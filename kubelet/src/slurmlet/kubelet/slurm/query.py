@@ -118,7 +118,8 @@ class Slurm:
         Raises:
             CommandError: the command does not run here.
         """
-        return (await self._run(["sinfo", "-V"])).strip().removeprefix("slurm ")
+        # Debian prints slurm-wlm before the number.
+        return (await self._run(["sinfo", "-V"])).split()[-1]
 
 
 def _parts(ids: Sequence[int]) -> Iterable[list[int]]:
