@@ -72,6 +72,7 @@ def kinds(found: Iterable[str]) -> set[str]:
     return {trace.split()[0] for trace in found}
 
 
+@pytest.mark.claim("F10")
 @pytest.mark.timeout(300)
 def test_down_leaves_nothing_of_a_lab_that_was_used(host: Host) -> None:
     name = host.names[0]
@@ -87,6 +88,7 @@ def test_down_leaves_nothing_of_a_lab_that_was_used(host: Host) -> None:
     down(name)  # also when there is nothing to remove
 
 
+@pytest.mark.claim("F10")
 @pytest.mark.timeout(120 + 120 * MOMENTS)
 def test_down_leaves_nothing_of_a_killed_up(host: Host) -> None:
     name = host.names[0]
@@ -125,6 +127,7 @@ def test_up_after_a_killed_up_gives_a_whole_lab(host: Host) -> None:
     assert host.left() == {}
 
 
+@pytest.mark.claim("F11")
 @pytest.mark.timeout(300)
 def test_two_labs_at_once(host: Host) -> None:
     one, two = host.names

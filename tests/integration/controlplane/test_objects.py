@@ -42,6 +42,7 @@ data: {colour: blue}
 """
 
 
+@pytest.mark.claim("F4")
 def test_objects_created_as_alice_are_worked_on_by_the_controllers(kubectl: Kubectl) -> None:
     kubectl("alice", "-n", "alice", "apply", "-f", "-", stdin=OBJECTS)
     kubectl("alice", "-n", "alice", "wait", "--for=create", "pod", "-l", "app=web", "--timeout=20s")
@@ -56,6 +57,7 @@ def test_objects_created_as_alice_are_worked_on_by_the_controllers(kubectl: Kube
     )
 
 
+@pytest.mark.claim("F4")
 @pytest.mark.parametrize(
     "arguments",
     [

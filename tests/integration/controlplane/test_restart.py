@@ -77,6 +77,7 @@ def uids(plane: ControlPlane) -> dict[str, Any]:
     return {item["metadata"]["name"]: item["metadata"]["uid"] for item in items}
 
 
+@pytest.mark.claim("F9")
 def test_each_killed_process_comes_back_and_no_object_is_lost(
     plane: ControlPlane, reports: Reports
 ) -> None:

@@ -54,6 +54,7 @@ def ports(free: FreePorts) -> list[str]:
     return [f"{name}={port}" for name, port in zip(names, free(4), strict=True)]
 
 
+@pytest.mark.claim("F13")
 @pytest.mark.parametrize(
     ("flag", "name"),
     [
@@ -75,6 +76,7 @@ def test_port_in_use(
     assert not (tmp_path / "etcd").exists()
 
 
+@pytest.mark.claim("F13")
 def test_missing_binary(binaries: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ready.mkdir()
@@ -84,6 +86,7 @@ def test_missing_binary(binaries: Path, tmp_path: Path) -> None:
     assert f"SLURMLET_BINARIES={ready} has no executable etcd" in line
 
 
+@pytest.mark.claim("F13")
 @pytest.mark.skipif(Path(sys.prefix, "bin", "go").exists(), reason="this venv has a Go")
 def test_missing_go(tmp_path: Path) -> None:
     line = refused(
@@ -106,6 +109,7 @@ def test_an_address_that_this_host_does_not_have(
     assert "192.0.2.1" in line and "does not have that address" in line
 
 
+@pytest.mark.claim("F13")
 @pytest.mark.root
 def test_full_data_disk(binaries: Path, tmp_path: Path, free_ports: FreePorts) -> None:
     with small_disk(tmp_path / "small", "32m") as directory:
@@ -113,6 +117,7 @@ def test_full_data_disk(binaries: Path, tmp_path: Path, free_ports: FreePorts) -
     assert f"disk full: {directory} has" in line
 
 
+@pytest.mark.claim("F13")
 @pytest.mark.root
 def test_full_cache_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "8m") as cache:
@@ -138,6 +143,7 @@ def test_unreadable_key(binaries: Path, tmp_path: Path, free_ports: FreePorts) -
     assert f"{pki}/sa.key cannot be read: Permission denied" in line
 
 
+@pytest.mark.claim("F13")
 def test_a_corrupt_cache_entry_is_told_and_mended(binaries: Path, tmp_path: Path) -> None:
     go = shutil.which("go")
     if not go or os.environ.get(build.READY_VARIABLE):
