@@ -85,11 +85,13 @@ e2e: dev ## Tests in the lab: booted nodes, real Slurm (root)
 
 test: ## Install what is missing and run every tier; prints minutes per tier
 	@$(TIER) start
+	@rm -f build/claims.json
 	@$(TIER) run provision $(MAKE) provision
 	@$(TIER) run lint $(MAKE) lint
 	@$(TIER) run unit $(MAKE) unit
 	@$(TIER) run integration $(MAKE) integration
 	@$(TIER) run e2e $(MAKE) e2e
+	@$(TIER) run claims $(MAKE) claims
 	@$(TIER) report
 
 claims: dev ## Print claim, test and result of the last run; fail on a gap
