@@ -5,6 +5,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from tests.e2e.conftest import Lab, lab_command
@@ -20,10 +21,16 @@ PLAYBOOK_SECONDS = 300
 UP_SECONDS = 600
 
 
+@cache
+def given() -> dict[str, str]:
+    """What is rolled out: once for all tests, because the checkout may change under them."""
+    return rollout.inputs()
+
+
 def play(name: str, playbook: str, *options: str) -> str:
     """Run a playbook against a lab; its output. Failed hosts are an AssertionError."""
     argv = rollout.command(
-        Place(name=name), given=rollout.inputs(), playbook=f"slurmlet.hpc.{playbook}", extra=options
+        Place(name=name), given=given(), playbook=f"slurmlet.hpc.{playbook}", extra=options
     )
     done = subprocess.run(
         argv,
@@ -56,13 +63,15 @@ def clean() -> Iterator[str]:
         lab_command("down", "--name", name, timeout=120)
 
 
+@pytest.mark.claim("F12")
 @pytest.mark.timeout(2 * PLAYBOOK_SECONDS)
 def test_a_second_run_changes_nothing(lab: Lab) -> None:
-    first = play(lab.name, "site")  # the checkout may have changed since the lab came up
+    first = play(lab.name, "site")
     second = play(lab.name, "site")
     assert changed(second) == {"ctl": 0, "c1": 0, "c2": 0}, (first + second)[-6000:]
 
 
+@pytest.mark.claim("F12")
 @pytest.mark.timeout(2 * PLAYBOOK_SECONDS)
 def test_a_check_of_a_rolled_out_cluster_finds_nothing_to_do(lab: Lab) -> None:
     play(lab.name, "site")
@@ -107,6 +116,7 @@ def test_a_stopped_service_is_started_again_and_no_other_restarted(lab: Lab) -> 
     assert restarted == {"slurmlet-scheduler.service"}
 
 
+@pytest.mark.claim("F12")
 @pytest.mark.timeout(UP_SECONDS + 2 * PLAYBOOK_SECONDS)
 def test_a_check_works_on_a_clean_cluster_and_leaves_it_clean(clean: str) -> None:
     output = play(clean, "site", "--check", "--diff")

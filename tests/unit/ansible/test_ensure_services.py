@@ -64,3 +64,19 @@ def test_a_link_counts_by_when_it_was_made(services: ModuleType, tmp_path: Path)
     link.symlink_to(old)
     found = services.last_change(state(), [str(link)])
     assert time.monotonic() - found == pytest.approx(0, abs=2)
+
+
+def test_a_unit_is_written_once_and_its_difference_shown(
+    services: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit = tmp_path / "slurmlet-x.service"
+    services.put(unit, "[Unit]\nA=1\n", write=False)
+    assert "+A=1" in capsys.readouterr().out
+    assert not unit.exists()
+    services.put(unit, "[Unit]\nA=1\n", write=True)
+    assert unit.read_text() == "[Unit]\nA=1\n"
+    assert unit.stat().st_mode & 0o777 == 0o644
+    assert capsys.readouterr().out != ""
+    services.put(unit, "[Unit]\nA=1\n", write=True)
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == [unit]

@@ -86,8 +86,15 @@ def test_every_role_says_its_arguments_and_stands_on_settings(role: str) -> None
 
 
 def test_defaults_are_those_that_the_argument_specs_tell() -> None:
-    specs = load(ROLES / "settings/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    defaults = load(ROLES / "settings/defaults/main.yml")
+    entries = [
+        entry
+        for path in ROLES.glob("*/meta/argument_specs.yml")
+        for entry in load(path)["argument_specs"].values()
+    ]
+    specs = {name: spec for entry in entries for name, spec in entry.get("options", {}).items()}
+    defaults: dict[str, Any] = {}
+    for path in ROLES.glob("*/defaults/main.yml"):
+        defaults |= load(path)
     assert {name for name, spec in specs.items() if not spec.get("required")} == set(defaults)
     told = {name: spec["default"] for name, spec in specs.items() if "default" in spec}
     computed = {name for name, value in defaults.items() if "{{" in str(value)}

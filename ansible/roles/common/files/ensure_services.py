@@ -1,18 +1,22 @@
-"""Ensures that systemd units run, now and after a boot. Runs on the node.
+"""Ensures that systemd units are as given and run, now and after a boot. Runs on the node.
 
 usage: ensure_services.py UNITS check|write
 
-UNITS is JSON: unit → the files that it reads only at its start. A unit that started before one of
-them, or its unit file, changed is restarted, so nothing is lost when an earlier run was cut off
-between a change and the restart. Prints one line per action; with `check` it takes none.
+UNITS is JSON: unit → {"text": the unit file, or null if something else writes it; "reads": the
+files that it reads only at its start}. A unit that started before one of them, or its unit file,
+changed is restarted, so nothing is lost when an earlier run was cut off between a change and the
+restart. Prints what was done and how unit files differed; with `check` nothing is done.
 """
 
+import difflib
 import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+DIRECTORY = Path("/etc/systemd/system")
 SECONDS = 150
 """Of one systemctl: longer than any TimeoutStartSec or TimeoutStopSec of our units."""
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "FragmentPath")
@@ -21,12 +25,16 @@ STARTED = "ActiveEnterTimestampMonotonic"
 
 def main() -> None:
     units, write = json.loads(sys.argv[1]), sys.argv[2] == "write"
+    for unit, wanted in units.items():
+        if wanted["text"] is not None:
+            put(DIRECTORY / unit, wanted["text"], write=write)
     states = {unit: show(unit) for unit in units}
     if write and any(needs_reload(state) for state in states.values()):
         systemctl("daemon-reload")
-        states = {unit: show(unit) for unit in units}
-    for unit, reads in units.items():
-        for action in actions(states[unit], changed=last_change(states[unit], reads)):
+    for unit, wanted in units.items():
+        # Anew each time: a service starts with its socket, and stops with it.
+        state = show(unit)
+        for action in actions(state, changed=last_change(state, wanted["reads"])):
             print(f"{action} {unit}")
             if not write:
                 continue
@@ -34,8 +42,20 @@ def main() -> None:
                 # systemd refuses to restart a socket whose service runs.
                 systemctl("stop", unit.removesuffix("socket") + "service")
             systemctl(action, unit)
-            if action == "restart":
-                states = {name: show(name) for name in units}
+
+
+def put(path: Path, text: str, *, write: bool) -> None:
+    """Writes a file if it differs, by rename, and prints the difference."""
+    current = path.read_text(encoding="utf-8") if path.exists() else ""
+    if current == text:
+        return
+    lines = current.splitlines(), text.splitlines()
+    print(*difflib.unified_diff(*lines, str(path), str(path), lineterm=""), sep="\n")
+    if write:
+        partial = path.with_name(f".{path.name}.new")
+        partial.write_text(text, encoding="utf-8")
+        partial.chmod(0o644)
+        partial.replace(path)
 
 
 def actions(state: dict[str, str], *, changed: float) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+DIRECTORIES = ("/opt/slurmlet/releases", "/etc/slurmlet/pki")
 MIN_UID = 1000
 MIN_SLURM = (23, 11)
 SLURM_COMMANDS = ("sbatch", "scancel", "squeue", "sacct", "sinfo", "scontrol")
@@ -48,9 +49,9 @@ def main() -> None:
     result = {
         "problems": problems,
         "warnings": warnings,
+        "missing": [path for path in DIRECTORIES if not Path(path).is_dir()],
         "hostname": platform.node(),
         "installed": (release / ".complete").exists(),
-        "configured": Path("/etc/slurmlet").is_dir(),
         "controlplane": Path("/etc/slurmlet/pki/admin.conf").exists(),
         "current": Path("/opt/slurmlet/current/.complete").exists(),
     }
