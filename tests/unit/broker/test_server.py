@@ -114,7 +114,7 @@ def start(site: Site) -> Iterator[Start]:
         config = site.directory / "slurmlet.toml"
         config.write_text(
             f'[cluster]\nname = "lab"\n[broker]\nconcurrency = {concurrency}\n'
-            f'scancel = "{site.directory}/scancel"\nrequest_timeout = 2\nagent_user = "root"\n'
+            f'scancel = "{site.directory}/scancel"\nrequest_timeout = 0.5\nagent_user = "root"\n'
         )
         identity = site.directory / "identity.toml"
         identity.write_text('[namespaces.alice]\nuser = "nobody-here"\n')
@@ -184,7 +184,7 @@ def test_silent_peers_do_not_block_others_for_long(start: Start) -> None:
     try:
         for connection in silent:
             connection.connect(str(path))
-        # Served once the silent ones have run into the request's timeout of 2 s.
+        # Served once the silent ones have run into the request's timeout.
         assert "does not exist here" in str(call(path, CANCEL).error)
     finally:
         for connection in silent:

@@ -59,7 +59,8 @@ def test_an_agent_on_ipv6(tmp_path: Path) -> None:
         (CLUSTER + '[supervisor]\nengines = ["crun"]\ndefault_engine = "apptainer"', "not in eng"),
         (CLUSTER + '[supervisor]\nscratch_dir = "tmp"', "absolute path"),
         (CLUSTER + '[supervisor]\nscratch_dir = "/a:b"', "may not contain"),
-        (CLUSTER + "[supervisor]\nlog_max_mib = 0", "out of range"),
+        (CLUSTER + "[supervisor]\nlog_max_mib = 0", "log_max_mib: give a number"),
+        (CLUSTER + "[supervisor]\nkeep_logs_days = 0", "keep_logs_days: give a number"),
         (CLUSTER + 'state_dir = "{x}"', "no template"),
     ],
 )

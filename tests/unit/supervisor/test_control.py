@@ -22,6 +22,7 @@ from slurmlet.contracts.podproto import (
     StreamFailed,
 )
 from slurmlet.supervisor import control as control_module
+from slurmlet.supervisor import websocket
 from slurmlet.supervisor.config import Job
 from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.logs import LogFile
@@ -180,6 +181,7 @@ async def test_silence_ends_a_connection(
 ) -> None:
     monkeypatch.setattr(control_module, "PING_AFTER", 0.02)
     monkeypatch.setattr(control_module, "GIVE_UP_AFTER", 0.1)
+    monkeypatch.setattr(websocket, "_CLOSE_TIMEOUT", 0.1)
     connections = []
     silent = asyncio.Event()
 

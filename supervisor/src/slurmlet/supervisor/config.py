@@ -23,7 +23,8 @@ class Supervisor:
 
     `engines` are those that pods may choose; `scratch_dir` holds writable layers and emptyDir
     volumes, so it must be local to the node; `insecure_registries` (HOST[:PORT]) are spoken to
-    without TLS. `pull_timeout` is in seconds, `log_max_mib` bounds the log of one container start.
+    without TLS. `pull_timeout` is in seconds, `log_max_mib` bounds the log of one container start;
+    logs of pods that ended more than `keep_logs_days` ago are removed by the user's next pod.
     """
 
     engines: tuple[str, ...] = ENGINES
@@ -33,6 +34,7 @@ class Supervisor:
     ca_file: str = f"{PKI_DIR}/ca.crt"
     pull_timeout: float = 1800.0
     log_max_mib: int = 64
+    keep_logs_days: float = 7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,5 +128,10 @@ def _check(supervisor: Supervisor, *, path: str) -> None:
         )
     if not supervisor.scratch_dir.startswith("/"):
         raise ConfigError(f"{path}: supervisor.scratch_dir: give an absolute path")
-    if not 1 <= supervisor.log_max_mib <= 65536 or not 1 <= supervisor.pull_timeout <= 86400:
-        raise ConfigError(f"{path}: supervisor: log_max_mib or pull_timeout is out of range")
+    for name, low, high in (
+        ("log_max_mib", 1, 65536),
+        ("pull_timeout", 1, 86400),
+        ("keep_logs_days", 0.01, 36500),
+    ):
+        if not low <= getattr(supervisor, name) <= high:
+            raise ConfigError(f"{path}: supervisor.{name}: give a number from {low} to {high}")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from slurmlet.supervisor.files import write_whole
 from slurmlet.supervisor.images import Images
 from slurmlet.supervisor.pod import Pod
 from slurmlet.supervisor.process import ProcessError
+from slurmlet.supervisor.retention import SECONDS_PER_DAY, forgettable
 from slurmlet.supervisor.runtime import EngineRuntime
 from slurmlet.supervisor.scratch import Scratch, abandoned, make_scratch
 from slurmlet.supervisor.streams import Streams
@@ -167,11 +169,16 @@ class Session:
         return runtime
 
     async def _sweep(self, anchor: Anchor) -> None:
-        """Remove what killed jobs of this user left on this node."""
-        for path in abandoned(self._settings.supervisor.scratch_dir):
+        """Remove what killed jobs of this user left on this node, and logs that are too old."""
+        supervisor = self._settings.supervisor
+        for path in abandoned(supervisor.scratch_dir):
             LOG.info("removing %s, which a killed job left", path)
             with suppress(ProcessError):
                 await anchor.run(["rm", "-rf", "--one-file-system", "--", path])
+        before = time.time() - supervisor.keep_logs_days * SECONDS_PER_DAY
+        for old in forgettable(self._settings.state_dir, before=before):
+            with suppress(ProcessError):
+                await anchor.run(["rm", "-rf", "--one-file-system", "--", str(old)])
 
     async def _clean(self, anchor: Anchor | None, scratch: Scratch | None) -> None:
         if anchor and scratch:
