@@ -114,7 +114,11 @@ def test_every_module_that_a_page_names_exists() -> None:
         if path.suffix != ".md":
             continue
         for top, rest in _MODULE.findall(_text(path)):
-            places = (ROOT / top / rest, ROOT / top / "src" / "slurmlet" / top / rest)
+            places = (
+                ROOT / top / "src" / "slurmlet" / top / rest,
+                ROOT / top / rest,
+                path.parent / top / rest,
+            )
             if not any(place.is_file() for place in places):
                 missing.append(f"{path.relative_to(ROOT)}: {top}/{rest}")
     assert not missing
