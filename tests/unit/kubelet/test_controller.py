@@ -11,8 +11,14 @@ from tests.unit.kubelet.conftest import FakeSession, World
 from tests.unit.kubelet.fakes import UID, FakeJob, pod
 
 from slurmlet.common.kube import ApiError
-from slurmlet.contracts.codec import encode
-from slurmlet.contracts.podproto import Ack, ContainerReport, ContainerState, Status, Stop
+from slurmlet.contracts.podproto import (
+    Ack,
+    ContainerReport,
+    ContainerState,
+    Status,
+    Stop,
+    encode_message,
+)
 from slurmlet.kubelet.podstatus import timestamp
 from slurmlet.kubelet.slurm.process import CommandError
 
@@ -99,7 +105,7 @@ async def test_the_exit_record_speaks_for_a_supervisor_that_was_not_heard(world:
     await running(world, restartPolicy="Never")
     world.record().session = None
     final = report("terminated", phase="Failed", seq=9, code=3)
-    world.broker.files[f"{UID}/exit.json"] = json.dumps(encode(final)).encode()
+    world.broker.files[f"{UID}/exit.json"] = encode_message(final).encode()
     world.slurm.jobs[101].state = "FAILED"
     await world.sync(times=2)
     state = world.live()["status"]["containerStatuses"][0]["state"]

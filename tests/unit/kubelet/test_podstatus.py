@@ -1,5 +1,6 @@
 """Job and report → pod status."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,6 +125,28 @@ def test_a_job_that_ended_badly(state: str, code: int, reason: str, disrupted: b
     assert condition(status, "Ready")["status"] == "False"
     kinds = [item["type"] for item in status["conditions"]]
     assert ("DisruptionTarget" in kinds) == disrupted
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("CANCELLED", "SlurmCancelled"),
+        ("TIMEOUT", "DeadlineExceeded"),
+        ("PREEMPTED", "Preempted"),
+        ("FAILED", "SlurmTerminated"),
+    ],
+)
+def test_why_slurm_ended_the_job_is_said_once_it_is_known(state: str, reason: str) -> None:
+    final = report("terminated", phase="Failed", final=True, code=0)
+    final = replace(final, reason="SlurmTerminated")
+    live = pod()
+    first = status_of(Known(job=job("COMPLETING"), report=final), live)
+    assert first["reason"] == "SlurmTerminated"
+    live = merged(live, {"status": first})
+    second = status_of(Known(job=job(state), report=final), live)
+    assert (second["phase"], second["reason"]) == ("Failed", reason)
+    kinds = [item["type"] for item in second["conditions"]]
+    assert ("DisruptionTarget" in kinds) == (state == "PREEMPTED")
 
 
 def test_a_refused_pod_that_must_not_be_retried_fails() -> None:

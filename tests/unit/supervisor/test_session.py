@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trustme
 
+from slurmlet.contracts.names import SLURM_ENDED_REASON
 from slurmlet.contracts.podproto import Ack, Bye, Hello, Message, Status, Stop, decode_message
 from slurmlet.contracts.site import Cluster
 from slurmlet.supervisor import session as session_module
@@ -116,6 +117,20 @@ async def test_stop_and_signals_reach_the_containers(
     await agent.send(Stop(grace=0.05))
     assert await running == 137
     assert runtime.running["a"].signals == [15]
+
+
+async def test_a_pod_that_slurm_ends_fails(
+    session: Session, agent: Agent, runtime: FakeRuntime
+) -> None:
+    agent.on_message = give(make_plan([{"name": "a"}]))
+    running = asyncio.create_task(end(session))
+    await agent.until(lambda: agent.of(Status) and agent.of(Status)[-1].phase == "Running")
+    session.terminate()
+    await running
+    assert (agent.of(Status)[-1].phase, agent.of(Status)[-1].reason) == (
+        "Failed",
+        SLURM_ENDED_REASON,
+    )
 
 
 async def test_a_dismissed_supervisor_starts_nothing(

@@ -59,5 +59,9 @@ def log_file(container: str, restart_count: int) -> str:
     return f"{container}/{restart_count}.log"
 
 
+SLURM_ENDED_REASON = "SlurmTerminated"
+"""Reason of a pod whose supervisor was signalled by Slurm; the agent replaces it by what Slurm says
+of the job afterwards: cancelled, out of time, preempted."""
+
 EXIT_RECORD = "exit.json"
 """Backup of the final status, relative to `pod_state_dir`."""

@@ -1,13 +1,11 @@
 """What remains of a job that ended without its supervisor's last words having been heard."""
 
-import json
 import logging
 from dataclasses import replace
 
 from slurmlet.contracts.brokerproto import ReadLog
-from slurmlet.contracts.codec import CodecError, decode
 from slurmlet.contracts.names import EXIT_RECORD
-from slurmlet.contracts.podproto import Status
+from slurmlet.contracts.podproto import Status, decode_message
 from slurmlet.kubelet.brokerclient import Broker, BrokerError
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
@@ -31,14 +29,14 @@ async def exit_record(broker: Broker, *, namespace: str, uid: str) -> Status | N
         answer, content = await broker.ask(request)
         if answer.error:
             return None
-        status = decode(Status, json.loads(content), path=EXIT_RECORD, unknown=[])
+        status = decode_message(content.decode())
     except BrokerError as error:
         log.warning("%s: exit record of %s: %s", namespace, uid, error)
         return None
-    except (ValueError, CodecError) as error:
+    except ValueError as error:
         log.warning("%s: exit record of %s cannot be used: %s", namespace, uid, error)
         return None
-    return status if status.final else None
+    return status if isinstance(status, Status) and status.final else None
 
 
 async def with_exit_code(slurm: Slurm, job: JobFacts) -> JobFacts:

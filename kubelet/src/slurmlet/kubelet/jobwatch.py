@@ -16,6 +16,8 @@ SPACING_SECONDS = 1.0
 """Between two questions when something waits for an answer: Slurm's rate limit is 2 per second."""
 SLOW_FACTOR = 10
 """A question that takes long is asked less often: at most a tenth of the time goes into it."""
+SLOWEST_SECONDS = 15.0
+"""But so often at least, because a slurmctld that restarts makes one question take very long."""
 PAST_SECONDS = 10.0
 """Between two looks into the accounting, which lags behind by some seconds."""
 LOST_SECONDS = 600.0
@@ -76,7 +78,7 @@ class JobWatch:
             started = time.monotonic()
             asked = await self.poll()
             took = time.monotonic() - started
-            pause = max(SPACING_SECONDS, took * SLOW_FACTOR) if asked else 0.0
+            pause = min(max(SPACING_SECONDS, took * SLOW_FACTOR), SLOWEST_SECONDS) if asked else 0.0
             await asyncio.sleep(pause)
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.0, self._interval - pause))

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from slurmlet.contracts.names import JOB_ID_ANNOTATION, JOB_STATE_ANNOTATION, NODES_ANNOTATION
+from slurmlet.contracts.names import (
+    JOB_ID_ANNOTATION,
+    JOB_STATE_ANNOTATION,
+    NODES_ANNOTATION,
+    SLURM_ENDED_REASON,
+)
 from slurmlet.contracts.podproto import ContainerReport, ContainerState, Status
 from slurmlet.kubelet.conditions import Condition, merge, standard
 from slurmlet.kubelet.slurm.query import JobFacts
@@ -63,7 +68,8 @@ def wanted(pod: Mapping[str, Any], known: Known, *, now: str) -> Object:
     conditions = standard(
         pod, phase=status["phase"], containers=containers, inits=inits, suspended=_suspended(seen)
     )
-    if seen and seen.disrupted and not _is_final(known.report):
+    slurm_s_doing = not _is_final(known.report) or status.get("reason") == (seen and seen.reason)
+    if seen and seen.disrupted and slurm_s_doing:
         conditions.append(
             Condition(
                 type="DisruptionTarget", status=True, reason=seen.reason, message=_told(known)
@@ -153,6 +159,8 @@ def _verdict(
     before = phase_of(pod)
     kept = {key: live[key] for key in ("reason", "message") if live.get(key)}
     if before in TERMINAL:
+        if live.get("reason") == SLURM_ENDED_REASON and seen and seen.by_slurm:
+            kept = _words(seen.reason, _told(known))
         return {"phase": before, **kept}
     if known.report and known.report.final:
         phase = known.report.phase if known.report.phase in TERMINAL else "Failed"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from slurmlet.contracts.names import EXIT_RECORD, pod_state_dir
+from slurmlet.contracts.names import EXIT_RECORD, SLURM_ENDED_REASON, pod_state_dir
 from slurmlet.contracts.podproto import (
     Bye,
     OpenStream,
@@ -65,7 +65,7 @@ class Session:
         """Slurm ends the job (SIGTERM, SIGUSR1): stop with the pod's own grace."""
         self._stopped.set()
         if self._pod:
-            self._pod.stop(self._pod.grace)
+            _stop_for_slurm(self._pod)
 
     async def run(self) -> int:
         """The supervisor's exit code."""
@@ -114,7 +114,7 @@ class Session:
             settings.job, tls=self._tls, logs=self.state, log=pod.log, tell=self._control.tell
         )
         if self._stopped.is_set():
-            pod.stop(pod.grace)
+            _stop_for_slurm(pod)
         scratch: Scratch | None = None
         anchor: Anchor | None = None
         try:
@@ -209,6 +209,11 @@ class Session:
             self._streams.open(request)
         else:
             self._control.tell(StreamFailed(id=request.id, message="the pod has not started yet"))
+
+
+def _stop_for_slurm(pod: Pod) -> None:
+    """A pod that Slurm ended did not succeed, whatever its containers made of their signal."""
+    pod.stop(pod.grace, reason=SLURM_ENDED_REASON, message="Slurm asked the job to end")
 
 
 def helper_environment(environment: Mapping[str, str]) -> dict[str, str]:

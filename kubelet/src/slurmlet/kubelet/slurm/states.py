@@ -30,6 +30,11 @@ class Observation:
     disrupted: bool = False
     known: bool = True
 
+    @property
+    def by_slurm(self) -> bool:
+        """Whether the job ended because Slurm, or somebody by it, ended it."""
+        return self.meaning is Meaning.ENDED and self.reason not in ("Completed", "Error")
+
 
 def _waiting(reason: str) -> Observation:
     return Observation(meaning=Meaning.WAITING, reason=reason)
