@@ -104,7 +104,9 @@ class Container:
                 await asyncio.gather(pulling, stop, return_exceptions=True)
             delay = back_off.next(monotonic())
             if error_reason(self.record) == "ErrImagePull":
-                message = f'Back-off pulling image "{text}": {self.record.state.message}'
+                message = (
+                    f'Back-off pulling image "{text}": ErrImagePull: {self.record.state.message}'
+                )
                 self._waiting("ImagePullBackOff", message)
                 self._tell_normal("BackOff", f'Back-off pulling image "{text}"')
             if await self._stopping.pause(delay):

@@ -137,7 +137,7 @@ class Images:
             environment=self._environment,
             timeout=_INSPECT_TIMEOUT,
         )
-        _succeed(done, name)
+        _succeed(done)
         return f"sha256:{hashlib.sha256(done.stdout).hexdigest()}"
 
     async def _fetch(self, name: ImageName, digest: str) -> None:
@@ -161,7 +161,7 @@ class Images:
                 environment=self._environment,
                 timeout=self._timeout,
             )
-            _succeed(copied, name)
+            _succeed(copied)
             made = work / "entry"
             made.mkdir(mode=0o755)
             # With the anchor's ids, so that files belong to whom the image says.
@@ -244,13 +244,13 @@ def _url(reference: str) -> str:
     return f"docker://{reference}"
 
 
-def _succeed(done: Finished, name: ImageName) -> None:
+def _succeed(done: Finished) -> None:
     if done.code != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         words = _MESSAGE.search(lines[-1]) if lines else None
         reason = words[1].replace('\\"', '"') if words else " ".join(lines)
         reason = reason[-400:] or f"skopeo ended with code {done.code}"
-        raise ProcessError(f'failed to pull image "{name.reference()}": {reason}')
+        raise ProcessError(reason)
 
 
 def _read_config(layout: Path) -> Any:
