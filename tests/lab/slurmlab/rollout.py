@@ -60,7 +60,9 @@ def command(
 def rollout(lab: Lab, given: dict[str, str]) -> None:
     """Run the collection's site playbook; raises LabError with the place of its log."""
     log = lab.run_dir / "rollout.log"
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    temporary = lab.run_dir / "tmp"  # so that `down` removes what a killed roll-out left there
+    temporary.mkdir(exist_ok=True)
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "TMPDIR": str(temporary)}
     status = run_logged(command(lab, given=given), log=log, timeout=SECONDS, env=env)
     if status != 0:
         lines = log.read_text(errors="replace").splitlines()
