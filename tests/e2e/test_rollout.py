@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Lab, lab_command
 
 from slurmlab import rollout
+from slurmlab.lab import read_state
 from slurmlab.names import Lab as Place
 
 pytestmark = [
@@ -22,16 +23,16 @@ UP_SECONDS = 600
 
 
 @cache
-def given() -> dict[str, str]:
+def given(python: str) -> dict[str, str]:
     """What is rolled out: once for all tests, because the checkout may change under them."""
-    return rollout.inputs()
+    return rollout.inputs(python=python)
 
 
 def play(name: str, playbook: str, *options: str) -> str:
     """Run a playbook against a lab; its output. Failed hosts are an AssertionError."""
-    argv = rollout.command(
-        Place(name=name), given=given(), playbook=f"slurmlet.hpc.{playbook}", extra=options
-    )
+    place = Place(name=name)
+    inputs = given(read_state(place)["python"])
+    argv = rollout.command(place, given=inputs, playbook=f"slurmlet.hpc.{playbook}", extra=options)
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
