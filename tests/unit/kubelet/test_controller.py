@@ -197,6 +197,19 @@ async def test_terminal_states_are_written_before_the_object_goes(world: World) 
     assert methods[1][1] == 0, "grace period of the deletion"
 
 
+async def test_a_pod_that_ended_before_a_restart_needs_no_word_of_slurm(world: World) -> None:
+    await running(world, restartPolicy="Never")
+    world.record().report = report("terminated", phase="Succeeded", seq=2)
+    world.slurm.jobs[101].state = "COMPLETED"
+    await world.sync(times=3)
+    world.restart()
+    world.slurm.silent = True
+    delete(world)
+    await world.sync()
+    assert not world.exists()
+    assert world.journal.entries() == []
+
+
 async def test_a_queued_pod_is_cancelled_at_once(world: World) -> None:
     world.add(pod())
     await world.sync(times=2)

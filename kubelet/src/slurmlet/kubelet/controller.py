@@ -92,8 +92,7 @@ class Controller:
 
     async def _see_out(self, pod: Object, record: Record) -> float | None:
         """A pod whose phase is final: its job has to end, too."""
-        state = (pod["metadata"].get("annotations") or {}).get(JOB_STATE_ANNOTATION, "")
-        if record.job_id is None or observe(state).meaning is Meaning.ENDED:
+        if record.job_id is None or _job_has_ended(pod):
             self._finish(record)
             return None
         await self._acknowledge(record)
@@ -117,7 +116,7 @@ class Controller:
         """Stop what runs, wait for Slurm's word that it ended, and let the pod go."""
         if record.deletion_seen is None:
             record.deletion_seen = time.monotonic()
-        if record.over:
+        if record.over or _job_has_ended(pod):
             return await self._let_go(pod, record)
         if record.job_id is None and record.attempt and not record.refused:
             await self.submitter.find_again(pod, record)
@@ -147,9 +146,8 @@ class Controller:
 
     async def _let_go(self, pod: Object, record: Record) -> float | None:
         """Write how everything ended, then delete the object: a Job counts what it saw end."""
-        job = self._job(record)
-        await self._write(pod, record, job, gone=True)
         self._finish(record)
+        await self._write(pod, record, record.facts, gone=True)
         if pod["metadata"].get("deletionGracePeriodSeconds") == 0:
             # Only a finalizer of somebody else still holds it.
             return None
@@ -221,7 +219,6 @@ class Controller:
             await session.send(Stop(grace=grace, reason="the pod is deleted"))
         except (ConnectionError, TimeoutError):
             return
-        self.events.emit(pod, "Killing", "Stopping the pod's containers")
         record.stopped_for = (stamp, id(session))
 
     async def _cancel(self, record: Record) -> None:
@@ -238,6 +235,12 @@ class Controller:
         if record.job_id is not None:
             self.watch.untrack(record.job_id)
         self.journal.remove(record.uid)
+
+
+def _job_has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod itself says that its job has ended, from before a restart."""
+    state = (pod["metadata"].get("annotations") or {}).get(JOB_STATE_ANNOTATION, "")
+    return observe(state).meaning is Meaning.ENDED
 
 
 def _deadline(pod: Mapping[str, Any]) -> float:
