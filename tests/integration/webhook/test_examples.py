@@ -34,7 +34,7 @@ def test_an_example_is_accepted(kubectl: Kubectl, path: Path) -> None:
     wanted = {"apiVersion": "v1", "kind": "List", "items": others + made}
     # --validate=strict: a field with a typing error is an error.
     arguments = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
-    said = kubectl("alice", "-n", "alice", *arguments, stdin=json.dumps(wanted))
+    said = kubectl("bob", "-n", "bob", *arguments, stdin=json.dumps(wanted))
     assert said.count("(server dry run)") == len(wanted["items"])
     assert ("Warning" in said) is (path.name in WARNED), said
     for item in items:
