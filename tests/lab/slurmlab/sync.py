@@ -60,6 +60,8 @@ def sync(lab: Lab) -> None:
         components = sorted({name.split("/")[0] for name in changed | gone})
         print(f"{each.name}: {len(changed)} files written, {len(gone)} removed", flush=True)
         if changed or gone:
+            # The release is no longer what its name says: the next roll-out installs it anew.
+            (target.parents[3] / ".complete").unlink(missing_ok=True)
             _compile(lab, each, target)
             _restart(lab, each, units_of(components))
 
