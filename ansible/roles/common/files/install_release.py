@@ -32,14 +32,15 @@ def main() -> None:
     os.umask(0o022)
     bundle, release = Path(sys.argv[1]), Path(sys.argv[2])
     wheels = release.with_name(f"{release.name}.wheels")
-    for leftover in (release, wheels):
+    for leftover in (release, *release.parent.glob("*.wheels")):
         shutil.rmtree(leftover, ignore_errors=True)
     with tarfile.open(bundle) as tar:
         tar.extractall(wheels, filter="data")
     make(wheels, release)
     (release / ".complete").touch()
     shutil.rmtree(wheels)
-    bundle.unlink()
+    for used in release.parent.glob("*.tar"):
+        used.unlink()
     for path in stale(release):
         shutil.rmtree(path)
 
