@@ -79,6 +79,7 @@ def registration(api: Api, config: Kubelet, missed: list[str]) -> Registration:
         cluster="lab",
         software=Software(agent="0.1.0"),
         on_missing=lambda: missed.append("node"),
+        on_recovery=lambda: None,
     )
 
 

@@ -113,6 +113,7 @@ class Agent:
             cluster=cluster.name,
             software=Software(agent=release),
             on_missing=lambda: self._holding.node_was_away(time.monotonic()),
+            on_recovery=self._touch_all,
         )
         streams = Streams()
         self._channel = Channel(
@@ -166,6 +167,11 @@ class Agent:
 
     def _touch(self, record: Record) -> None:
         self._queue.add(record.key)
+
+    def _touch_all(self) -> None:
+        """What failed while the API server was away need not wait for its back-off."""
+        for record in self._records:
+            self._queue.add(record.key)
 
     def _changed(self, key: str, before: Object | None, after: Object | None) -> None:
         if after is not None:

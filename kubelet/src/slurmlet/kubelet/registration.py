@@ -28,7 +28,8 @@ POST_SECONDS = 300.0
 
 @dataclass(slots=True, kw_only=True)
 class Registration:
-    """`nodes` are Slurm's nodes by name; `on_missing` is called when the node was not there."""
+    """`nodes` are Slurm's nodes by name; `on_missing` is called when the node was not there,
+    `on_recovery` when the API server takes what it did not take before."""
 
     api: Api
     slurm: Slurm
@@ -36,6 +37,7 @@ class Registration:
     cluster: str
     software: Software
     on_missing: Callable[[], None]
+    on_recovery: Callable[[], None]
     nodes: dict[str, SlurmNode] = field(default_factory=dict)
     problem: str = "not asked yet"
     registered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,13 +51,18 @@ class Registration:
 
     async def run(self) -> None:
         """Register, and repair until cancelled."""
+        failed = False
         while True:
             try:
                 await self.look()
                 await self.post()
                 self.registered.set()
+                if failed:
+                    self.on_recovery()
+                failed = False
             except (ApiError, UnreachableError) as error:
                 log.warning("node %s is not up to date: %s", self.config.node_name, error)
+                failed = True
             await asyncio.sleep(CHECK_SECONDS)
 
     async def look(self) -> None:
