@@ -39,8 +39,10 @@ def look(*, own: Sequence[str], mark: str) -> Traces:
     seen |= {f"cgroup {path}": "" for path in _cgroups() if not _of(others, path)}
     seen |= {f"interface {link}": "" for link in _interfaces()}
     seen |= {f"file {path}": "" for path in _files() if not _of(others, path)}
+    foreign_networks = _networks_of(others)
     for process in _processes():
-        if process.pid not in foreign_processes:
+        foreign = process.pid in foreign_processes or process.namespaces & foreign_networks
+        if not foreign and not _names(others, process.words):
             seen |= dict.fromkeys(process.traces(mark), f"{process.pid} {process.words[:80]}")
     return Traces(found=seen)
 
@@ -66,11 +68,17 @@ def _other_labs(own: Sequence[str]) -> frozenset[str]:
     return frozenset(present - set(own))
 
 
-def _of(labs: frozenset[str], text: str) -> bool:
-    words = [f"{RUN_ROOT}/{lab}/" for lab in labs] + [f"/{CGROUP_PARENT}/{lab}/" for lab in labs]
-    return any(word in text + "/" for word in words) or any(
-        Path(text).name.startswith((f"{lab}-", f"slurmlet-lab-{lab}")) for lab in labs
+def _of(labs: frozenset[str], path: str) -> bool:
+    """Tell whether a path belongs to one of these labs, by its directory or by its own name."""
+    name = Path(path).name
+    return _names(labs, path) or any(
+        name.startswith(f"{lab}-") or name == f"slurmlet-lab-{lab}" for lab in labs
     )
+
+
+def _names(labs: frozenset[str], text: str) -> bool:
+    words = [f"{place}/{lab}/" for place in (RUN_ROOT, f"/{CGROUP_PARENT}") for lab in labs]
+    return any(word in text + "/" for word in words)
 
 
 def _mounts() -> set[str]:
@@ -138,6 +146,17 @@ def _processes() -> list[_Process]:
 
 def _namespaces_of(pid: str) -> frozenset[str]:
     return frozenset(str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in NAMESPACES)
+
+
+def _networks_of(labs: frozenset[str]) -> frozenset[str]:
+    """Name the network namespaces of labs as /proc does: commands of the host may be in them."""
+    found: set[str] = set()
+    for pin in (pin for lab in labs for pin in (RUN_ROOT / lab / "ns").glob("*")):
+        try:
+            found.add(f"net:[{pin.stat().st_ino}]")
+        except OSError:
+            continue  # went down meanwhile
+    return frozenset(found)
 
 
 def _in_cgroups_of(labs: frozenset[str]) -> set[int]:

@@ -24,7 +24,8 @@ def read_state(lab: Lab) -> dict[str, str]:
     return loaded
 
 
-def _record(lab: Lab, **facts: str) -> None:
+def record(lab: Lab, **facts: str) -> None:
+    """Add facts to what `read_state` returns."""
     aside = lab.state_file.with_suffix(".new")
     aside.write_text(json.dumps({**read_state(lab), **facts}, indent=1) + "\n")
     aside.rename(lab.state_file)
@@ -64,7 +65,7 @@ def _roll_out(lab: Lab, *, progress: Progress) -> None:
     progress.say("rolling slurmlet out")
     started = progress.seconds
     rollout(lab, given)
-    _record(lab, phase="rolled-out", inputs=json.dumps(given))
+    record(lab, phase="rolled-out", inputs=json.dumps(given))
     progress.say(f"rolled out in {progress.seconds - started:.1f} s")
 
 
@@ -93,7 +94,7 @@ def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
     _show(image, progress)
     started = progress.seconds
     lab.run_dir.mkdir(parents=True)
-    _record(lab, suite=suite, image=image.key, python=image.python, phase="started")
+    record(lab, suite=suite, image=image.key, python=image.python, phase="started")
     network.create(lab)
     site.prepare(lab)
     site.write_inventory(lab)
@@ -106,7 +107,7 @@ def _boot(lab: Lab, *, suite: str, progress: Progress) -> None:
         node.wait_booted(lab, each)
     progress.say(f"three nodes booted after {progress.seconds - started:.1f} s")
     wait_slurm(lab)
-    _record(lab, phase="booted")
+    record(lab, phase="booted")
     progress.say(f"boot: {progress.seconds - started:.1f} s, Slurm has both compute nodes")
 
 

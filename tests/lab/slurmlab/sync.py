@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slurmlab import node, status
 from slurmlab.errors import LabError
+from slurmlab.lab import record
 from slurmlab.names import NODES, SOURCE_ROOT, Lab, Node
 from slurmlab.process import run
 
@@ -61,6 +62,7 @@ def sync(lab: Lab) -> None:
         print(f"{each.name}: {len(changed)} files written, {len(gone)} removed", flush=True)
         if changed or gone:
             # The release is no longer what its name says: the next roll-out installs it anew.
+            record(lab, inputs="")
             (target.parents[3] / ".complete").unlink(missing_ok=True)
             _compile(lab, each, target)
             _restart(lab, each, units_of(components))
