@@ -19,7 +19,9 @@ def test_the_comment_tells_installation_pod_and_attempt() -> None:
 def test_the_job_script_says_nothing_of_any_pod_and_replaces_its_shell() -> None:
     shebang, command, rest = names.JOB_SCRIPT.split("\n")
     assert shebang == "#!/bin/sh"
-    assert command.startswith("exec /opt/slurmlet/current/bin/python -I -m slurmlet.supervisor")
+    assert command == (
+        'cd -P /opt/slurmlet/current && exec "$PWD/bin/python" -I -m slurmlet.supervisor'
+    )
     assert rest == ""
 
 

@@ -6,7 +6,7 @@ CONFIG_FILE = "/etc/slurmlet/slurmlet.toml"
 IDENTITY_FILE = "/etc/slurmlet/identity.toml"
 PKI_DIR = "/etc/slurmlet/pki"
 BROKER_SOCKET = "/run/slurmlet/broker.sock"
-PYTHON = "/opt/slurmlet/current/bin/python"
+RELEASE = "/opt/slurmlet/current"
 
 SCHEDULER_NAME = "slurmlet-scheduler"
 NODE_NAME = "slurm"
@@ -35,8 +35,11 @@ ENV_AGENT = "SLURMLET_AGENT"
 ENV_POD_UID = "SLURMLET_POD_UID"
 ENV_TOKEN = "SLURMLET_TOKEN"
 
-JOB_SCRIPT = f"#!/bin/sh\nexec {PYTHON} -I -m slurmlet.supervisor\n"
-"""What every job runs. exec, because Slurm signals only the direct child of a batch step."""
+JOB_SCRIPT = f"""#!/bin/sh
+cd -P {RELEASE} && exec "$PWD/bin/python" -I -m slurmlet.supervisor
+"""
+"""What every job runs. exec, because Slurm signals only the direct child of a batch step; the
+physical path, because an upgrade moves the link while jobs still import from it."""
 
 
 def job_name(*, uid: str, namespace: str, pod: str) -> str:

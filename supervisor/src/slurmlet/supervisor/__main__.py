@@ -20,6 +20,8 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.umask(0o077)
+    # The job's script left us in the release, which may be removed while we run.
+    os.chdir("/")
     try:
         settings = load_settings(CONFIG_FILE, os.environ)
         return asyncio.run(_run(settings))
