@@ -1,0 +1,63 @@
+"""`slurmlet-sandbox`: python -I -m slurmlet.spank make|remove|garbage; the plugin starts it.
+
+Ends with 0 whenever the node is not to blame: what a job's user must know is in the record.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+_MAX_CREDENTIAL = 4096
+"""Bytes read of a credential, as many as the plugin passes on."""
+_USAGE = (
+    "usage: slurmlet.spank make --job=N --uid=N --gid=N [--mode=MODE] | remove --job=N | garbage"
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    options = dict(word.removeprefix("--").split("=", 1) for word in argv[1:] if "=" in word)
+    os.umask(0o022)
+    try:
+        if argv[:1] == ["make"]:
+            return _make(options)
+        if argv[:1] == ["remove"]:
+            from slurmlet.spank.remove import remove  # noqa: PLC0415
+
+            remove(int(options["job"]))
+            return 0
+        if argv[:1] == ["garbage"]:
+            return _garbage()
+    except (KeyError, ValueError):
+        pass
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print(_USAGE, file=sys.stderr)
+    return 2
+
+
+def _make(options: dict[str, str]) -> int:
+    from slurmlet.spank.make import make  # noqa: PLC0415
+
+    make(
+        job=int(options["job"]),
+        uid=int(options["uid"]),
+        gid=int(options["gid"]),
+        mode=options.get("mode", ""),
+        credential=os.read(0, _MAX_CREDENTIAL).decode("ascii", "replace"),
+    )
+    # What a killed epilog or another boot left goes with the next job.
+    return _garbage()
+
+
+def _garbage() -> int:
+    from slurmlet.spank.remove import collect  # noqa: PLC0415
+
+    problems = collect()
+    if problems:
+        print("; ".join(problems), file=sys.stderr)
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

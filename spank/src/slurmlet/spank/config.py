@@ -1,0 +1,41 @@
+"""The `[sandbox]` table of slurmlet.toml."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from slurmlet.contracts.codec import CodecError, decode
+from slurmlet.contracts.names import CONFIG_FILE
+
+AGENT = "agent"
+ALL = "all"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`users` says who gets a sandbox: "agent" (only pods' jobs), "all", or a Unix group besides.
+
+    `agent_user` may read signed records. `subid_digest` is the SHA-256 of /etc/subuid and
+    /etc/subgid that was found equal on all nodes; with any other content, or none, a sandbox has
+    the user's own id only. `spool_dir` is slurmd's, where the sockets of running steps are.
+    """
+
+    users: str = AGENT
+    agent_user: str = "slurmlet"
+    subid_digest: str = ""
+    spool_dir: str = "/var/spool/slurmd"
+
+
+def load(path: str = CONFIG_FILE) -> Settings:
+    """Raises ConfigError."""
+    try:
+        data = tomllib.loads(Path(path).read_text())
+        return decode(Settings, data.get("sandbox", {}), path=f"{path}: sandbox")
+    except CodecError as error:
+        raise ConfigError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
