@@ -70,6 +70,7 @@ def _site(directory: Path) -> Site:
         settings=Settings(
             cluster=Cluster(name="lab"),
             broker=Broker(
+                munge="",
                 sbatch=str(directory / "sbatch"),
                 scancel=str(directory / "scancel"),
                 submit_timeout=5.0,

@@ -23,6 +23,7 @@ class Broker:
     """The `[broker]` table. Timeouts are in seconds.
 
     `agent_user` is the peer that may ask, besides root. `path` and `lang` are what jobs start with.
+    `munge` signs what lets a job have a pod sandbox; empty where no node makes any.
     `submit_timeout` stays below slurmctld's own patience of MessageTimeout plus its retries;
     `concurrency` bounds the requests in flight, others wait in the socket's backlog.
     """
@@ -30,6 +31,7 @@ class Broker:
     agent_user: str = "slurmlet"
     sbatch: str = "/usr/bin/sbatch"
     scancel: str = "/usr/bin/scancel"
+    munge: str = "/usr/bin/munge"
     path: str = "/usr/local/bin:/usr/bin:/bin"
     lang: str = "C.UTF-8"
     request_timeout: float = 5.0
@@ -70,6 +72,8 @@ def load_settings(path: str, *, identity_file: str, owner: int = 0) -> Settings:
     for name in ("sbatch", "scancel"):
         if not getattr(broker, name).startswith("/"):
             raise ConfigError(f"{path}: broker.{name}: give an absolute path")
+    if broker.munge and not broker.munge.startswith("/"):
+        raise ConfigError(f"{path}: broker.munge: give an absolute path, or none for no sandboxes")
     for name in ("request_timeout", "submit_timeout", "cancel_timeout", "read_timeout"):
         if not 0 < getattr(broker, name) <= 600:
             raise ConfigError(f"{path}: broker.{name}: give seconds between 0 and 600")

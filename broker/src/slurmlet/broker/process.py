@@ -40,6 +40,17 @@ def call_as(
     `work` may end in `execute`. The child has an own session, umask 077, / as directory and no
     descriptor but 0, 1 and 2. The caller must be single-threaded.
     """
+    return _call(account, work, stdin=stdin, timeout=timeout)
+
+
+def run_as_self(argv: Sequence[str], *, stdin: bytes, timeout: float) -> Finished:
+    """Run a program with the broker's own rights and an empty environment, else as `call_as`."""
+    return _call(None, lambda: execute(argv, environment={}), stdin=stdin, timeout=timeout)
+
+
+def _call(
+    account: Account | None, work: Callable[[], None], *, stdin: bytes, timeout: float
+) -> Finished:
     pipes = [os.pipe() for _ in range(3)]
     parent = os.getpid()
     pid = os.fork()
@@ -90,7 +101,7 @@ def become(account: Account) -> None:
 
 
 def _child(
-    account: Account, work: Callable[[], None], *, parent: int, standard: Sequence[int]
+    account: Account | None, work: Callable[[], None], *, parent: int, standard: Sequence[int]
 ) -> NoReturn:
     try:
         for caught in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -102,7 +113,8 @@ def _child(
         for number, descriptor in enumerate(standard):
             os.dup2(descriptor, number, inheritable=True)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        become(account)
+        if account is not None:
+            become(account)
         # After the change of uid, which clears it. The parent may be gone already.
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:

@@ -8,12 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slurmlet.broker.config import Settings, load_identity_map
+from slurmlet.broker.credential import CredentialError, credential
 from slurmlet.broker.policy import Account, account_of, authorised_options
 from slurmlet.broker.process import call_as, execute
 from slurmlet.broker.slurm import cancelled, submitted
 from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, Request, Submit
 from slurmlet.contracts.identity import Identity, IdentityMap
-from slurmlet.contracts.names import ENV_AGENT, ENV_POD_UID, ENV_TOKEN, JOB_SCRIPT
+from slurmlet.contracts.names import (
+    ENV_AGENT,
+    ENV_CREDENTIAL,
+    ENV_POD_UID,
+    ENV_TOKEN,
+    JOB_SCRIPT,
+    SANDBOX_MODE,
+)
 from slurmlet.contracts.request import JobRequest, sbatch_argv
 from slurmlet.contracts.site import user_dir
 
@@ -76,11 +84,19 @@ def submit(request: Submit, *, identity: Identity, account: Account, settings: S
         settings.broker.sbatch,
         *sbatch_argv(job, cluster=settings.cluster.name, boot_output=output),
     ]
+    try:
+        signed = credential(
+            settings.broker.munge, uid=account.uid, pod_uid=request.uid, mode=SANDBOX_MODE
+        )
+    except CredentialError as error:
+        return Answer(error=str(error), retry=True)
     environment = _environment(account, settings) | {
         ENV_AGENT: request.agent,
         ENV_POD_UID: request.uid,
         ENV_TOKEN: request.token,
     }
+    if signed:
+        environment[ENV_CREDENTIAL] = signed
 
     def work() -> None:
         # The umask makes every directory 0700.

@@ -7,6 +7,10 @@ IDENTITY_FILE = "/etc/slurmlet/identity.toml"
 PKI_DIR = "/etc/slurmlet/pki"
 BROKER_SOCKET = "/run/slurmlet/broker.sock"
 RELEASE = "/opt/slurmlet/current"
+ENTER = f"{RELEASE}/bin/slurmlet-enter"
+SANDBOX_JOBS = "/run/slurmlet/jobs"
+SANDBOX_MODE = "host"
+"""Pods use their node's network."""
 
 SCHEDULER_NAME = "slurmlet-scheduler"
 NODE_NAME = "slurm"
@@ -34,6 +38,8 @@ PROTECTED_NAMESPACES = frozenset({"kube-system", "slurmlet-system"})
 ENV_AGENT = "SLURMLET_AGENT"
 ENV_POD_UID = "SLURMLET_POD_UID"
 ENV_TOKEN = "SLURMLET_TOKEN"
+ENV_CREDENTIAL = "SLURMLET_CREDENTIAL"
+"""In sbatch's environment; the plugin moves it to the job's SPANK environment."""
 
 JOB_SCRIPT = f"""#!/bin/sh
 cd -P {RELEASE} && exec "$PWD/bin/python" -I -m slurmlet.supervisor
