@@ -101,14 +101,17 @@ async def test_the_anchor_dies_with_its_supervisor() -> None:
         "from slurmlet.supervisor.anchor import start_anchor\n"
         f"anchor = asyncio.run(start_anchor({ENVIRONMENT!r}))\n"
         "print(anchor.pid, flush=True)\n"
+        "input()\n"
         "os.kill(os.getpid(), 9)\n"
     )
     process = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-c", script], stdout=subprocess.PIPE
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    assert process.stdin
     assert process.stdout
-    with process.stdout:
+    with process.stdin, process.stdout:
         pidfd = os.pidfd_open(int(process.stdout.readline()))
+        process.stdin.write(b"\n")
     process.wait()
     gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(pidfd, gone.set)

@@ -43,7 +43,7 @@ async def session(
     runtime: FakeRuntime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
-    async def start(_: Any) -> NoAnchor:
+    async def start(_: Any, **__: Any) -> NoAnchor:
         return NoAnchor()
 
     async def made(*_: Any, **__: Any) -> FakeRuntime:
@@ -178,7 +178,7 @@ async def test_what_cannot_be_set_up_fails_the_pod_and_says_why(
     reason: str,
     words: str,
 ) -> None:
-    async def fail(_: Any) -> None:
+    async def fail(_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(session_module, "start_anchor", fail)

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from slurmlet.contracts.names import ENTER
 from slurmlet.supervisor.process import Finished, Process, ProcessError, drain, run, spawn
+from slurmlet.supervisor.sandbox import Sandbox
 
 _START_TIMEOUT = 20.0
 """Seconds for new namespaces: newuidmap may ask a slow name service for the subordinate ids."""
@@ -38,11 +40,19 @@ class Anchor:
     """Handles of a started anchor; made by `start_anchor`."""
 
     def __init__(
-        self, *, process: Process, pid: int, hold: int, ids: int, environment: Mapping[str, str]
+        self,
+        *,
+        process: Process,
+        pid: int,
+        hold: int,
+        ids: int,
+        environment: Mapping[str, str],
+        kinds: Sequence[str] = (),
     ) -> None:
         self.pid = pid
         self.ids = ids
         self.environment = environment
+        self._kinds = kinds
         self._process = process
         self._hold = hold
 
@@ -60,6 +70,7 @@ class Anchor:
             "--user",
             "--mount",
             "--pid",
+            *(f"--{kind}" for kind in self._kinds),
             "--preserve-credentials",
             "--",
             "choom",
@@ -97,19 +108,29 @@ class Anchor:
         await self._process.wait()
 
 
-async def start_anchor(environment: Mapping[str, str]) -> Anchor:
-    """Start an anchor with all of the user's subordinate ids, or with the user's id alone.
+async def start_anchor(
+    environment: Mapping[str, str], *, sandbox: Sandbox | None = None, hostname: str = ""
+) -> Anchor:
+    """Start an anchor in the job's sandbox, under a host name of its own if one is given; without a
+    sandbox with all of the user's subordinate ids, or with the user's id alone.
 
     Raises:
         ProcessError: the kernel or the site allows no user namespaces; the message says what fails.
     """
+    if sandbox:
+        named = (f"--hostname={hostname}",) if hostname else ()
+        argv = (ENTER, f"--job={sandbox.job_id}", "--anchor", *named)
+        return await _start(argv, environment=environment, kinds=sandbox.kinds)
+    unshare = ("unshare", *_NAMESPACES)
     try:
-        return await _start(("--map-auto",), environment=environment)
+        return await _start((*unshare, "--map-auto", "--", *_HOLD), environment=environment)
     except ProcessError:
-        return await _start((), environment=environment)
+        return await _start((*unshare, "--", *_HOLD), environment=environment)
 
 
-async def _start(mapping: Sequence[str], *, environment: Mapping[str, str]) -> Anchor:
+async def _start(
+    argv: Sequence[str], *, environment: Mapping[str, str], kinds: Sequence[str] = ()
+) -> Anchor:
     hold_read, hold = os.pipe()
     echo, echo_write = os.pipe()
     errors, errors_write = os.pipe()
@@ -117,7 +138,7 @@ async def _start(mapping: Sequence[str], *, environment: Mapping[str, str]) -> A
     try:
         try:
             process = spawn(
-                ["unshare", *_NAMESPACES, *mapping, "--", *_HOLD],
+                argv,
                 environment=environment,
                 stdin=hold_read,
                 stdout=echo_write,
@@ -138,14 +159,16 @@ async def _start(mapping: Sequence[str], *, environment: Mapping[str, str]) -> A
         if process:
             process.kill_group(9)
         if isinstance(error, TimeoutError):
-            raise ProcessError("cannot make the pod's namespaces: unshare hangs") from None
+            raise ProcessError(f"cannot make the pod's namespaces: {argv[0]} hangs") from None
         if isinstance(error, OSError):
             raise ProcessError(f"cannot make the pod's namespaces: {error.strerror}") from None
         raise
     finally:
         os.close(echo)
         os.close(errors)
-    return Anchor(process=process, pid=pid, hold=hold, ids=ids, environment=environment)
+    return Anchor(
+        process=process, pid=pid, hold=hold, ids=ids, environment=environment, kinds=kinds
+    )
 
 
 async def _first_byte(descriptor: int) -> bytes:
@@ -168,7 +191,7 @@ def _child_init(pid: int) -> int:
     for child in children(pid):
         if pid_in_namespaces(child)[-1:] == [1]:
             return child
-    raise ProcessError("cannot make the pod's namespaces: unshare has no child")
+    raise ProcessError("cannot make the pod's namespaces: the anchor has no child")
 
 
 def children(pid: int) -> list[int]:

@@ -3,10 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
+_MAX_HOSTNAME = 63
+"""Characters that the kernel and DNS allow; kubelet cuts longer names."""
 
-def hosts(spec: Mapping[str, Any], *, node: str) -> str:
-    """The node's file with the pod's hostAliases, as kubelet makes it for the host's network."""
+
+def pod_hostname(pod: Mapping[str, Any]) -> str:
+    """The host name of a pod in a sandbox; empty if it is the node's."""
+    spec = pod["spec"]
+    if spec.get("hostNetwork"):
+        return ""
+    return str(spec.get("hostname") or pod["metadata"]["name"])[:_MAX_HOSTNAME].rstrip("-.")
+
+
+def hosts(spec: Mapping[str, Any], *, node: str, hostname: str = "") -> str:
+    """The node's file with the pod's hostAliases, as kubelet makes it for the host's network, and
+    with the pod's own name if it has one: programs look up their host name."""
     lines = [node.rstrip("\n")]
+    if hostname:
+        lines.append(f"127.0.1.1\t{hostname}")
     aliases = spec.get("hostAliases") or ()
     if aliases:
         lines.append("# Entries added by HostAliases.")

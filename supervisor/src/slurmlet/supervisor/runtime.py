@@ -14,6 +14,7 @@ from slurmlet.supervisor.anchor import Anchor, children, container_init
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
 from slurmlet.supervisor.files import make_mount_point, resolve_inside
+from slurmlet.supervisor.hints import Announcement, Hints
 from slurmlet.supervisor.hostfiles import hosts, resolv_conf
 from slurmlet.supervisor.images import Image, Images, Tell
 from slurmlet.supervisor.logs import LogFile, copy_output
@@ -87,8 +88,12 @@ class EngineRuntime:
         images: Images,
         volumes: Mapping[str, str],
         directories: Directories,
+        hostname: str = "",
+        hints: Hints | None = None,
     ) -> None:
         self._plan = plan
+        self._hostname = hostname
+        self._hints = hints
         self._anchor = anchor
         self._engine = engine
         self._images = images
@@ -106,7 +111,7 @@ class EngineRuntime:
         spec = self._plan.pod["spec"]
         shared = self._anchor.path(self._directories.memory)
         for name, text in (
-            ("hosts", hosts(spec, node=_read_text(Path("/etc/hosts")))),
+            ("hosts", hosts(spec, node=_read_text(Path("/etc/hosts")), hostname=self._hostname)),
             ("resolv.conf", resolv_conf(spec, node=_read_text(Path("/etc/resolv.conf")))),
         ):
             (shared / name).write_text(text)
@@ -147,7 +152,17 @@ class EngineRuntime:
             )
         except OSError as error:
             raise ProcessError(f"{error.filename}: {error.strerror}") from None
+        announcement = None
+        if self._hints:
+            announcement = Announcement(
+                self._hints,
+                name,
+                find=lambda: container_init(process.pid, anchor=self._anchor.pid),
+                directory=spec.directory,
+                environment=spec.environment,
+            )
         return EngineStarted(
+            announcement=announcement,
             id=place.id,
             container=container,
             process=process,
@@ -252,8 +267,10 @@ class EngineStarted:
         message_file: str,
         remove: tuple[str, ...],
         oom: OomCounter,
+        announcement: Announcement | None,
     ) -> None:
         self.id = id
+        self._announcement = announcement
         self._container = container
         self._process = process
         self._copies = copies
@@ -269,6 +286,8 @@ class EngineStarted:
 
     async def wait(self) -> Exit:
         code = await self._process.wait()
+        if self._announcement:
+            self._announcement.withdraw()
         _, late = await asyncio.wait(self._copies, timeout=_DRAIN_TIMEOUT)
         for copy in late:
             copy.cancel()

@@ -24,11 +24,14 @@ from slurmlet.supervisor.config import Settings
 from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.engines import engine_of
 from slurmlet.supervisor.files import write_whole
+from slurmlet.supervisor.hints import Hints
+from slurmlet.supervisor.hostfiles import pod_hostname
 from slurmlet.supervisor.images import Images
 from slurmlet.supervisor.pod import Pod
 from slurmlet.supervisor.process import ProcessError
 from slurmlet.supervisor.retention import SECONDS_PER_DAY, forgettable
 from slurmlet.supervisor.runtime import EngineRuntime
+from slurmlet.supervisor.sandbox import Sandbox, find_sandbox
 from slurmlet.supervisor.scratch import Scratch, abandoned, make_scratch
 from slurmlet.supervisor.streams import Streams
 from slurmlet.supervisor.volumes import MEMORY_SIZE, Directories, VolumeError, make_volumes
@@ -120,8 +123,13 @@ class Session:
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             scratch = make_scratch(settings.supervisor.scratch_dir, job_id=settings.job.job_id)
-            anchor = await start_anchor(self._environment)
-            runtime = await self._runtime(plan, anchor=anchor, scratch=scratch.path)
+            sandbox = find_sandbox(settings.job.job_id)
+            anchor = await start_anchor(
+                self._environment, sandbox=sandbox, hostname=pod_hostname(plan.pod)
+            )
+            runtime = await self._runtime(
+                plan, anchor=anchor, scratch=scratch.path, sandbox=sandbox
+            )
             sweep = asyncio.create_task(self._sweep(anchor))
             try:
                 return await pod.run(runtime)
@@ -139,7 +147,9 @@ class Session:
         finally:
             await self._clean(anchor, scratch)
 
-    async def _runtime(self, plan: Plan, *, anchor: Anchor, scratch: str) -> EngineRuntime:
+    async def _runtime(
+        self, plan: Plan, *, anchor: Anchor, scratch: str, sandbox: Sandbox | None
+    ) -> EngineRuntime:
         supervisor = self._settings.supervisor
         directories = Directories(scratch=scratch, memory=f"{scratch}/memory")
         await anchor.mount(
@@ -164,6 +174,8 @@ class Session:
             ),
             volumes=await make_volumes(plan, anchor=anchor, directories=directories),
             directories=directories,
+            hostname=pod_hostname(plan.pod) if sandbox else "",
+            hints=Hints(sandbox.hints, pod=plan.pod) if sandbox else None,
         )
         await runtime.prepare()
         return runtime
