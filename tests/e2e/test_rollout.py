@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Lab, lab_command
 
 from slurmlab import rollout
+from slurmlab.image import headers
 from slurmlab.lab import read_state
 from slurmlab.names import Lab as Place
 
@@ -23,15 +24,16 @@ UP_SECONDS = 600
 
 
 @cache
-def given(python: str) -> dict[str, str]:
+def given(python: str, image: str) -> dict[str, object]:
     """What is rolled out: once for all tests, because the checkout may change under them."""
-    return rollout.inputs(python=python)
+    return rollout.inputs(python=python, headers=headers(image))
 
 
 def play(name: str, playbook: str, *options: str) -> str:
     """Run a playbook against a lab; its output. Failed hosts are an AssertionError."""
     place = Place(name=name)
-    inputs = given(read_state(place)["python"])
+    state = read_state(place)
+    inputs = given(state["python"], state["image"])
     argv = rollout.command(place, given=inputs, playbook=f"slurmlet.hpc.{playbook}", extra=options)
     done = subprocess.run(
         argv,

@@ -189,6 +189,11 @@ def node_image(suite: str, *, say: Say) -> Image:
     return Image(key=name, layers=(entry.tree, lower.tree), versions=versions)
 
 
+def headers(key: str) -> Path:
+    """The directory with slurm/spank.h of the release that an image's nodes run."""
+    return cache_dir() / key / "tree" / "usr" / "include"
+
+
 def _versions(log: Path) -> str:
     """Return the `package version` lines that build.sh prints last."""
     lines = log.read_text(errors="replace").splitlines()

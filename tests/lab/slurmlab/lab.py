@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slurmlab import cgroups, clean, host, network, node, registry, site
 from slurmlab.errors import LabError
-from slurmlab.image import Image, node_image
+from slurmlab.image import Image, headers, node_image
 from slurmlab.names import NODES, Lab, node_named
 from slurmlab.process import Progress, run
 from slurmlab.rollout import inputs, rollout
@@ -59,7 +59,7 @@ def _roll_out(lab: Lab, *, progress: Progress) -> None:
     cgroups.enter(lab, "host")
     state = read_state(lab)
     progress.say("wheels and control plane: building, or finding them in the cache")
-    given = inputs(python=state["python"])
+    given = inputs(python=state["python"], headers=headers(state["image"]))
     if state["phase"] == "rolled-out" and state.get("inputs") == json.dumps(given):
         return
     progress.say("rolling slurmlet out")

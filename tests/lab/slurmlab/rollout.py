@@ -19,19 +19,21 @@ BUILD_SECONDS = 1800.0
 """A cold build of the control plane takes seven minutes on two cores."""
 
 
-def inputs(*, python: str) -> dict[str, str]:
+def inputs(*, python: str, headers: Path) -> dict[str, object]:
     """Build what nodes are given, or find it in the caches; return it as the playbook's variables.
 
-    `python` is the version of the nodes' interpreter, such as 3.13. Equal inputs have equal paths,
-    so a lab that was rolled out from them needs nothing new.
+    `python` is the version of the nodes' interpreter, such as 3.13, `headers` a directory with the
+    headers of their Slurm. Equal inputs have equal paths, so a lab that was rolled out from them
+    needs nothing new.
     """
     programs = SOURCE_ROOT / ".venv" / "bin"
-    wheelhouse = SOURCE_ROOT / "ansible" / "tools" / "wheelhouse"
+    tools = SOURCE_ROOT / "ansible" / "tools"
     if not (programs / "ansible-playbook").exists():
         raise LabError("the roll-out needs the project's tools: run `make dev`, or up --no-rollout")
     return {
-        "slurmlet_wheelhouse": _printed([wheelhouse, "--python", python]),
+        "slurmlet_wheelhouse": _printed([tools / "wheelhouse", "--python", python]),
         "slurmlet_controlplane_binaries": _printed([programs / "slurmlet-controlplane", "build"]),
+        "slurmlet_spank_plugins": json.loads(_printed([tools / "plugin", "--include", headers])),
         "collection": _collection(),
     }
 
@@ -46,7 +48,7 @@ def _collection() -> str:
 
 
 def command(
-    lab: Lab, *, given: dict[str, str], playbook: str = PLAYBOOK, extra: Sequence[str] = ()
+    lab: Lab, *, given: dict[str, object], playbook: str = PLAYBOOK, extra: Sequence[str] = ()
 ) -> list[str]:
     """Return the command that runs a playbook of the collection against the lab."""
     tool = SOURCE_ROOT / "ansible" / "tools" / "playbook"
@@ -57,7 +59,7 @@ def command(
     ]
 
 
-def rollout(lab: Lab, given: dict[str, str]) -> None:
+def rollout(lab: Lab, given: dict[str, object]) -> None:
     """Run the collection's site playbook; raises LabError with the place of its log."""
     log = lab.run_dir / "rollout.log"
     temporary = lab.run_dir / "tmp"  # so that `down` removes what a killed roll-out left there

@@ -22,6 +22,7 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("slurmlet-scheduler",),
     "webhook": ("slurmlet-webhook",),
     "supervisor": (),  # each pod starts its own
+    "spank": (),  # each prolog starts its own; what is made of C is for a roll-out
     "controlplane": (),  # its programs are not Python; units and certificates are a roll-out's
 }
 """Component → services that have its code loaded."""

@@ -1,9 +1,12 @@
 """What a node is refused for, before anything is changed on it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from slurmlet.spank import subids
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +107,47 @@ def test_accounting_flags_are_reported(inspect: ModuleType) -> None:
     assert "token" in leak
     (away,) = warnings("")
     assert "slurmctld" in away
+
+
+CONFIG = """PrologFlags             = Alloc,Contain
+JobContainerType        = (null)
+SlurmdSpoolDir          = /var/lib/slurm/slurmd
+"""
+
+
+def test_a_slurm_conf_for_sandboxes_has_no_problem(inspect: ModuleType) -> None:
+    assert inspect.sandbox_problems(CONFIG) == []
+    assert inspect.setting(CONFIG, "SlurmdSpoolDir") == "/var/lib/slurm/slurmd"
+    assert inspect.sandbox_problems("") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (CONFIG.replace("Alloc,Contain", "(null)"), "PrologFlags in slurm.conf lacks Contain"),
+        (CONFIG.replace("Alloc", "RunInJob"), "PrologFlags in slurm.conf has RunInJob"),
+        (CONFIG.replace("(null)", "job_container/tmpfs"), "JobContainerType in slurm.conf is set"),
+    ],
+)
+def test_what_keeps_prologs_from_making_sandboxes_is_told(
+    inspect: ModuleType, config: str, problem: str
+) -> None:
+    assert [text.startswith(problem) for text in inspect.sandbox_problems(config)] == [True]
+
+
+def test_the_digest_is_the_one_that_slurmlet_sandbox_compares(
+    inspect: ModuleType, tmp_path: Path
+) -> None:
+    files = [tmp_path / "subuid", tmp_path / "subgid"]
+    assert inspect.subid_digest(files) == subids.digest(files) == ""
+    for file in files:
+        file.write_text("alice:200000:65536\n")
+    assert inspect.subid_digest(files) == subids.digest(files) != ""
+
+
+@pytest.mark.parametrize(
+    ("line", "release"),
+    [("slurm-wlm 24.11.5\n", "24.11"), ("slurm 26.05.1", "26.05"), ("", ""), ("srun: x", "")],
+)
+def test_the_release_of_slurm_is_read(inspect: ModuleType, line: str, release: str) -> None:
+    assert inspect.slurm_release(line) == release

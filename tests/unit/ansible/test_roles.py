@@ -1,5 +1,6 @@
 """The roles: variables are documented, templates are what the components read."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -22,6 +23,7 @@ from slurmlet.contracts.site import Cluster
 from slurmlet.controlplane import config as controlplane
 from slurmlet.kubelet.config import Kubelet, problems
 from slurmlet.scheduler.config import SchedulerConfig
+from slurmlet.spank.config import Settings as Sandbox
 from slurmlet.supervisor.config import Supervisor
 from slurmlet.webhook.config import WebhookConfig
 
@@ -32,10 +34,15 @@ TABLES = {
     "broker": Broker,
     "kubelet": Kubelet,
     "request": RequestPolicy,
+    "sandbox": Sandbox,
     "scheduler": SchedulerConfig,
     "supervisor": Supervisor,
     "webhook": WebhookConfig,
 }
+
+
+NODE = {"subids": "0123", "spool_dir": "/var/spool/slurmd"}
+"""What inspecting a node finds, as far as the configuration wants it."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +63,8 @@ def settings_variables() -> dict[str, Any]:
         "groups": {"slurmlet_control": ["ctl"], "slurmlet_compute": ["c1"]},
         "slurmlet_address": "10.77.0.1",
         "ansible_managed": "Ansible managed",
+        "__slurmlet_inspection": {"stdout": json.dumps(NODE)},
+        "hostvars": {"c1": {"__slurmlet_inspection": {"stdout": json.dumps(NODE)}}},
     }
     found: dict[str, Any] = trusted(defaults | own)
     return found
@@ -117,7 +126,9 @@ def test_only_builtin_modules_and_our_roles_are_used() -> None:
 def test_every_component_accepts_the_configuration_that_is_written(host: str) -> None:
     text = render("common/templates/slurmlet.toml.j2", {"inventory_hostname": host})
     tables = tomllib.loads(text)
-    wanted = set(TABLES) | {"controlplane"} if host == "ctl" else {"cluster", "supervisor"}
+    wanted = (
+        set(TABLES) | {"controlplane"} if host == "ctl" else {"cluster", "sandbox", "supervisor"}
+    )
     assert set(tables) == wanted
     for name in wanted & set(TABLES):
         config: Any = decode(TABLES[name], tables[name], path=name)

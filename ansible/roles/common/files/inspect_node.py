@@ -3,6 +3,7 @@
 usage: inspect_node.py JSON, the node's part: see Expected.
 """
 
+import hashlib
 import json
 import platform
 import pwd
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ COMPUTE_COMMANDS = {
     "umoci": "pods' images are unpacked with it",
     "unshare": "pods' namespaces are made with it",
 }
+SUBID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
 SECONDS = 10
 
 
@@ -45,6 +47,7 @@ def main() -> None:
             warnings += subid_warnings(
                 [name for name in expected["users"] if not run("getsubids", name)]
             )
+    config = run("scontrol", "show", "config")
     release = Path(expected["release"])
     result = {
         "problems": problems,
@@ -53,6 +56,10 @@ def main() -> None:
         "hostname": platform.node(),
         "installed": (release / ".complete").exists(),
         "controlplane": Path("/etc/slurmlet/pki/admin.conf").exists(),
+        "slurm": slurm_release(run("srun", "--version")),
+        "sandbox_problems": sandbox_problems(config),
+        "spool_dir": setting(config, "SlurmdSpoolDir") or "/var/spool/slurmd",
+        "subids": subid_digest(SUBID_FILES),
         "current": Path("/opt/slurmlet/current/.complete").exists(),
     }
     print(json.dumps(result))
@@ -136,6 +143,47 @@ def slurm_problems(version_line: str) -> list[str]:
     if (int(found[1]), int(found[2])) < MIN_SLURM:
         return [f"Slurm {found[1]}.{found[2]} is too old: slurmlet needs 23.11"]
     return []
+
+
+def slurm_release(version_line: str) -> str:
+    """24.11 of what srun --version says; empty if it is not understood."""
+    found = re.match(r"slurm\S* (\d+\.\d+)", version_line)
+    return found[1] if found else ""
+
+
+def setting(config: str, name: str) -> str:
+    """A value of what scontrol show config says; empty if it is not set."""
+    found = re.search(rf"^{name}\s*= (.*)$", config, re.MULTILINE)
+    value = found[1].strip() if found else ""
+    return "" if value == "(null)" else value
+
+
+def sandbox_problems(config: str) -> list[str]:
+    """What in slurm.conf keeps prologs from making sandboxes; empty config: slurmctld is away."""
+    if not config:
+        return []
+    problems = []
+    flags = setting(config, "PrologFlags").lower().split(",")
+    if not {"alloc", "contain"} & set(flags):
+        problems.append(
+            "PrologFlags in slurm.conf lacks Contain: a job would start before its sandbox"
+        )
+    if "runinjob" in flags:
+        problems.append("PrologFlags in slurm.conf has RunInJob: prologs must not run in the job")
+    for name in ("JobContainerType", "JobContainerPlugin", "NamespaceType"):
+        if setting(config, name) not in ("", "(none)", "none", "job_container/none"):
+            problems.append(f"{name} in slurm.conf is set: it hides the node's mounts from jobs")
+    return problems
+
+
+def subid_digest(files: Sequence[Path]) -> str:
+    """As slurmlet-sandbox computes it, to know that all nodes have the same ranges."""
+    total = hashlib.sha256()
+    for file in files:
+        if not file.exists():
+            return ""
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def accounting_warnings(config: str) -> list[str]:
