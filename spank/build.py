@@ -41,6 +41,9 @@ PLUGIN = ("client", "find", "node", "options", "plugin", "task")
 HARDENED = (
     *("-std=gnu11", "-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2"),
     *("-fstack-protector-strong", "-fstack-clash-protection", "-fno-plt"),
+    # No debug information: it has the name of the directory of this build, and equal sources shall
+    # give equal files, or each roll-out would find something new.
+    "-g0",
 )
 LINKED = ("-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack")
 STRICT = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
