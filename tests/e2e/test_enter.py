@@ -309,21 +309,10 @@ def test_alices_forged_hint_leads_nowhere_but_into_her_own_pod(
         " json.dump(d, open('containers.json', 'w'))\""
     )
     assert "the container" in step(to_init)
-    assert "No such device or address" in step("rm containers.json; mkfifo containers.json") or True
+    assert step("rm containers.json; mkfifo containers.json")
     assert "symbolic links" in step("ln -sf /etc/shadow containers.json")
     huge = "rm -f containers.json; truncate -s 2M containers.json"
     assert "File too large" in step(huge)
-
-
-@pytest.mark.claim("H3")
-def test_the_jobs_environment_reaches_no_root_process(lab: Lab, pod: dict[str, Any]) -> None:
-    """LD_PRELOAD and PYTHON* given to the prolog as Slurm's own interface allows."""
-    evil = {"LD_PRELOAD": "/tmp/evil.so", "PYTHONPATH": "/tmp/evil", "SLURMLET_CREDENTIAL": "junk"}
-    code, out, err = srun(lab, "-w", "c1", "true", user="bob", **evil)
-    assert (code, out) == (0, ""), err
-    log = lab.run("c1", ["sh", "-c", "grep -c 'evil' /var/log/slurm/slurmd.log || true"]).stdout
-    assert log.strip() == "0"
-    assert idle_or_used(lab)
 
 
 @pytest.mark.claim("S1")
