@@ -197,13 +197,23 @@ async def test_silence_ends_a_connection(
         )
         if len(connections) == 2:
             silent.set()
-        await asyncio.sleep(5)
+        try:
+            await over.wait()
+        finally:
+            writer.transport.abort()
+            ended.append(writer)
 
+    ended: list[asyncio.StreamWriter] = []
+    over = asyncio.Event()
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=agent.tls)
     agent.port = server.sockets[0].getsockname()[1]
     async with Here(agent, authority).running():
         await asyncio.wait_for(silent.wait(), 10)
+    over.set()
     server.close()
+    async with asyncio.timeout(10):
+        while len(ended) < len(connections):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def make_log(tmp_path: Path, *lines: bytes) -> LogFile:

@@ -104,9 +104,12 @@ class WebSocket:
                 while await self.receive() is not None:
                     pass
         self._writer.close()
-        with suppress(OSError, ssl.SSLError, TimeoutError):
+        try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._writer.wait_closed()
+        except (OSError, ssl.SSLError, TimeoutError):
+            # A peer that does not answer TLS's good-bye would keep the socket open.
+            self.abort()
 
     async def _send(self, event: TextMessage | BytesMessage | Ping | CloseConnection) -> None:
         try:
