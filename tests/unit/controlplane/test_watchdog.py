@@ -47,7 +47,8 @@ def started(tmp_path: Path, program: str, report: Callable[[str], None]) -> Watc
 
 def read_line(fifo: Path) -> str:
     with fifo.open() as source:
-        return source.readline().strip()
+        # To its end: a writer that has not closed yet would be met again by the next reader.
+        return source.read().strip()
 
 
 def test_a_killed_server_comes_back_and_stop_leaves_nothing(tmp_path: Path) -> None:
