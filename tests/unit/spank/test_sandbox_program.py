@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from slurmlet.spank import config, make, munge, record, remove, subids
 from slurmlet.spank._core import ffi, lib
 from slurmlet.spank.layout import Sandbox
+from slurmlet.spank.lock import locked
 from slurmlet.spank.process import ProcessError, run
 from slurmlet.spank.record import Pin, Record
 
@@ -228,3 +229,9 @@ def test_a_program_is_bounded_in_time_and_tells_its_last_words() -> None:
 def test_a_program_gets_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD_X", "evil")
     assert "evil" not in run(["/usr/bin/env"])
+
+
+def test_users_pass_through_a_sandbox_but_cannot_open_it_to_lock_it(tmp_path: Path) -> None:
+    """flock(2) asks for no more than an open file: one that all may read, any user could hold."""
+    with locked(tmp_path / "7", make=True):
+        assert (tmp_path / "7").stat().st_mode & 0o777 == 0o711

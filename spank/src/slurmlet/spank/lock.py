@@ -26,7 +26,8 @@ def locked(directory: Path, *, make: bool = False, wait: bool = True) -> Iterato
     deadline = time.monotonic() + (_PATIENCE if wait else 0)
     while True:
         if make:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            # Passable but not readable: flock(2) is open to whoever can open a file for reading.
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(directory, flags)
         try:
