@@ -320,7 +320,7 @@ async def test_held_orphans_wait(world: World, clock: Forward) -> None:
     del world.api.objects["/api/v1/namespaces/alice/pods/web"]
     world.orphans.add(entry)
     clock(11)
-    world.holding.node_was_away(time.monotonic())
+    world.holding.node_was_away(time.monotonic(), jobs=1)
     await world.orphans.sync(UID)
     assert world.broker.cancelled() == []
     clock(601)

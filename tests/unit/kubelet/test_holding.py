@@ -36,5 +36,12 @@ def test_slow_losses_are_believed() -> None:
 
 def test_a_node_that_was_away_holds_everything() -> None:
     holding = Holding()
-    holding.node_was_away(0.0)
+    holding.node_was_away(0.0, jobs=1)
     assert holding.seconds_left(10.0) == HOLD_SECONDS - 10
+
+
+def test_a_new_cluster_holds_nothing() -> None:
+    """A pod deleted by force right after the first roll-out kept its job for ten minutes."""
+    holding = Holding()
+    holding.node_was_away(0.0, jobs=0)
+    assert holding.seconds_left(1.0) == 0

@@ -112,7 +112,7 @@ class Agent:
             config=config,
             cluster=cluster.name,
             software=Software(agent=release),
-            on_missing=lambda: self._holding.node_was_away(time.monotonic()),
+            on_missing=self._node_was_away,
             on_recovery=self._touch_all,
         )
         streams = Streams()
@@ -181,6 +181,9 @@ class Agent:
         ):
             self._vanished(before["metadata"]["uid"])
         self._queue.add(key)
+
+    def _node_was_away(self) -> None:
+        self._holding.node_was_away(time.monotonic(), jobs=len(self._journal.entries()))
 
     def _vanished(self, uid: str) -> None:
         self._uids.pop(uid, None)

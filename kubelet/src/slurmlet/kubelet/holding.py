@@ -23,9 +23,11 @@ class Holding:
         if len(self._vanished) > max(LEAST, SHARE * pods):
             self._until = now + HOLD_SECONDS
 
-    def node_was_away(self, now: float) -> None:
-        """The node object was missing, so the control plane had reason to remove its pods."""
-        self._until = now + HOLD_SECONDS
+    def node_was_away(self, now: float, *, jobs: int) -> None:
+        """The node object was missing, so the control plane had reason to remove the pods of `jobs`
+        live jobs; without any, as on a new cluster, there is nothing to hold."""
+        if jobs:
+            self._until = now + HOLD_SECONDS
 
     def seconds_left(self, now: float) -> float:
         """How long jobs of vanished pods are still left alone; 0 when they are not."""
