@@ -21,6 +21,8 @@ BUILD_SECONDS = 1500.0
 NSPAWN_ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    # /proc/sys/net is of the node's own network namespace: nodes forward packets of pods.
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
     "SYSTEMD_SECCOMP": "0",
 }
 
