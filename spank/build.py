@@ -96,23 +96,24 @@ def enter(file: Path, *, flags: Sequence[str] = ()) -> Path:
 
 def plugin(file: Path, *, include: Path, flags: Sequence[str] = ()) -> Path:
     """`slurmlet_spank.so` for the Slurm whose headers are in `include`."""
-    from cffi import ffiplatform  # noqa: PLC0415
+    from cffi import VerificationError, ffiplatform  # noqa: PLC0415
 
-    if not (include / "slurm" / "spank.h").exists():
-        raise SystemExit(f"{include}/slurm/spank.h is missing: install Slurm's development package")
-    with _workshop() as work:
+    with gate.slurm_headers(include) as headers, _workshop() as work:
         first, *others = plugin_sources()
         extension = ffiplatform.get_extension(
             first,
             "slurmlet_spank",
             sources=others,
-            extra_compile_args=[*HARDENED, *STRICT, "-isystem", str(include), *flags],
+            extra_compile_args=[*HARDENED, *STRICT, "-isystem", str(headers), *flags],
             extra_link_args=[
                 *(*LINKED, *flags),
                 f"-Wl,--version-script={HERE / 'plugin' / 'exports.map'}",
             ],
         )
-        built = ffiplatform.compile(work, extension)
+        try:
+            built = ffiplatform.compile(work, extension)
+        except VerificationError:
+            raise SystemExit("the plugin does not compile: the compiler said why") from None
         file.parent.mkdir(parents=True, exist_ok=True)
         wrong = gate.problems(Path(built), include=include)
         if wrong:

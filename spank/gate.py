@@ -5,12 +5,13 @@ need nothing but libc, have no search path of its own, and resolve every symbol 
 """
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,12 +45,30 @@ def problems(plugin: Path, *, include: Path) -> list[str]:
     return found or _load(plugin, include=include)
 
 
-def host(file: Path, *, include: Path) -> Path:
+@contextlib.contextmanager
+def slurm_headers(include: Path) -> Iterator[Path]:
+    """A directory that has slurm/ of `include` and nothing else.
+
+    `include` may be in the root file system of another release of the operating system, whose C
+    library's headers must not come before this one's.
+
+    Raises:
+        SystemExit: there is no slurm/spank.h in it.
+    """
+    if not (include / "slurm" / "spank.h").exists():
+        raise SystemExit(f"{include}/slurm/spank.h is missing: install Slurm's development package")
+    with tempfile.TemporaryDirectory() as only:
+        (Path(only) / "slurm").symlink_to((include / "slurm").resolve())
+        yield Path(only)
+
+
+def host(file: Path, *, include: Path, flags: Sequence[str] = ()) -> Path:
     """Builds the stand-in for Slurm's programs."""
-    _out(
-        *(os.environ.get("CC") or "cc", "-std=gnu11", "-D_GNU_SOURCE", "-rdynamic", "-O1"),
-        *("-isystem", include, HERE / "host" / "host.c", "-o", file, "-ldl"),
-    )
+    with slurm_headers(include) as headers:
+        _out(
+            *(os.environ.get("CC") or "cc", "-std=gnu11", "-D_GNU_SOURCE", "-rdynamic", "-O1"),
+            *(*flags, "-isystem", headers, HERE / "host" / "host.c", "-o", file, "-ldl"),
+        )
     return file
 
 
