@@ -39,6 +39,9 @@ class Kubelet:
     `request` is the site's part of the translation of a pod into a job. `max_pods` is the node's
     capacity for pods. `taint` keeps pods away that do not tolerate slurmlet.io/slurm; turn it off
     for conformance tests only.
+
+    `pod_network` says that pods have addresses of their own. `dns_servers` are the addresses that
+    answer for `cluster_domain`, and where pods send their questions.
     """
 
     server: str
@@ -60,6 +63,9 @@ class Kubelet:
     max_pods: int = 5000
     taint: bool = True
     request: RequestPolicy = field(default_factory=RequestPolicy)
+    pod_network: bool = False
+    dns_servers: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
 
 
 def problems(config: Kubelet) -> list[str]:

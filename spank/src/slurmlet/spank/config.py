@@ -1,7 +1,7 @@
 """The `[sandbox]` table of slurmlet.toml."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slurmlet.contracts.codec import CodecError, decode
@@ -13,6 +13,23 @@ ALL = "all"
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The table `[sandbox.network]`: how pods are connected.
+
+    `conf_dir` holds the CNI configuration, of which the first file by name counts; empty: there is
+    no pod network. The plugins that it names are looked for in `bin_dirs`. `ranges` are the pods'
+    addresses on all nodes, `deny` the networks that pods may not reach, both as CIDRs. `forwards`:
+    this node forwards packets for the sake of pods only.
+    """
+
+    conf_dir: str = ""
+    bin_dirs: tuple[str, ...] = ("/usr/lib/cni", "/opt/cni/bin")
+    deny: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
+    forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +45,7 @@ class Settings:
     agent_user: str = "slurmlet"
     subid_digest: str = ""
     spool_dir: str = "/var/spool/slurmd"
+    network: Network = field(default_factory=Network)
 
 
 def load(path: str = CONFIG_FILE) -> Settings:
