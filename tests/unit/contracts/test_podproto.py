@@ -16,15 +16,18 @@ from slurmlet.contracts.podproto import (
     ContainerReport,
     ContainerState,
     Event,
+    Forwarding,
     Hello,
     Message,
     OpenStream,
     Plan,
     PlanChunk,
     ProtocolError,
+    Redirection,
     Status,
     Stop,
     StreamFailed,
+    Update,
     Volume,
     VolumeFile,
     decode_message,
@@ -36,6 +39,7 @@ from slurmlet.contracts.podproto import (
 
 MESSAGES = [
     Hello(job_id=7, host="c1", planned=True),
+    Hello(job_id=7, host="c1", record="MUNGE:x:", problem="no network"),
     Status(
         seq=3,
         phase="Running",
@@ -56,6 +60,13 @@ MESSAGES = [
     Stop(grace=2.5),
     OpenStream(id="1", kind="logs", container="main", follow=True, tail_lines=5),
     Ack(seq=3),
+    Update(),
+    Update(
+        services=(Redirection(port=80, target_port=8080),),
+        forwardings=(
+            Forwarding(address="10.96.0.1", port=443, to_address="10.77.0.1", to_port=6443),
+        ),
+    ),
 ]
 
 

@@ -96,9 +96,11 @@ def test_wrong_keys_are_named() -> None:
         address="10.0.0.1",
         engines=(),
         poll_seconds=0.1,
+        dns_servers=("10.77.0.1", "ctl", "10.77.0.2", "10.77.0.3"),
+        cluster_domain="Cluster.local",
         port=0,
         request=RequestPolicy(),
     )
     found = "\n".join(problems(wrong))
-    for name in ("server", "engines", "poll_seconds", "port"):
+    for name in ("server", "engines", "poll_seconds", "port", "dns_servers", "cluster_domain"):
         assert f"kubelet.{name}:" in found

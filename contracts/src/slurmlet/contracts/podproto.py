@@ -64,7 +64,8 @@ class ContainerReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """First message of a connection; `record` is the munge-signed sandbox record, when there is
-    one. `planned` says that the supervisor has its plan from an earlier connection."""
+    one, and `problem` why there is no sandbox. `planned` says that the supervisor has its plan from
+    an earlier connection."""
 
     job_id: int
     host: str
@@ -72,6 +73,7 @@ class Hello:
     version: int = VERSION
     planned: bool = False
     record: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,35 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redirection:
+    """Connections to `port` of the pod's own address lead to its `target_port`. `protocol` is TCP
+    or UDP."""
+
+    port: int
+    target_port: int
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """TCP connections of the pod to an address and port lead to another."""
+
+    address: str
+    port: int
+    to_address: str
+    to_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What changes while the pod runs, whole each time: for its own network, what the Services that
+    select it redirect, and what it cannot reach where it looks for it."""
+
+    services: tuple[Redirection, ...] = ()
+    forwardings: tuple[Forwarding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeFile:
     """`path` is relative to the volume's mount point, `data` base64, `mode` octal bits."""
 
@@ -177,7 +208,7 @@ class Volume:
 class Plan:
     """What the supervisor runs: the pod as the API has it, the content of its volumes, and the
     ConfigMaps (text) and Secrets (base64) that its environment refers to, by name. An optional
-    one that does not exist is absent."""
+    one that does not exist is absent. `dns_servers` answer for Services below `cluster_domain`."""
 
     pod: Mapping[str, Any] = field(repr=False)
     volumes: tuple[Volume, ...] = ()
@@ -187,10 +218,12 @@ class Plan:
     host_ip: str = ""
     engine: str = ""
     service_env: Mapping[str, str] = field(default_factory=dict)
+    dns_servers: tuple[str, ...] = ()
+    cluster_domain: str = ""
 
 
 FromSupervisor = Hello | Status | Event | StreamFailed | Bye
-FromAgent = PlanChunk | Stop | OpenStream | Ack | Bye
+FromAgent = PlanChunk | Update | Stop | OpenStream | Ack | Bye
 Message = FromSupervisor | FromAgent
 
 TYPES: Mapping[str, type[Message]] = {
@@ -200,6 +233,7 @@ TYPES: Mapping[str, type[Message]] = {
     "stream-failed": StreamFailed,
     "bye": Bye,
     "plan": PlanChunk,
+    "update": Update,
     "stop": Stop,
     "open-stream": OpenStream,
     "ack": Ack,

@@ -1,6 +1,8 @@
 """The `[kubelet]` table of slurmlet.toml. Nothing but dataclasses: the small lease process reads it
 too."""
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
 
 from slurmlet.contracts.names import (
@@ -14,6 +16,9 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.request import RequestPolicy
 
 DEFAULT_POLL_SECONDS = 10.0
+MAX_NAMESERVERS = 3
+"""resolv.conf(5): MAXNS."""
+_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +40,15 @@ class Kubelet:
     `poll_seconds` is the time between two looks at Slurm when nothing else happens; changes arrive
     by push. `slurm_bin` is where squeue, sacct and sinfo are found.
 
+    `pod_network` says that pods which do not ask for their node's network have an address of their
+    own, which root on their node must have signed; `unmunge` is the program that decodes it.
+    `dns_servers` are the addresses that answer for `cluster_domain`, and where pods send their
+    questions.
+
     `engines` are the container engines that a pod may ask for; the first is the default.
     `request` is the site's part of the translation of a pod into a job. `max_pods` is the node's
     capacity for pods. `taint` keeps pods away that do not tolerate slurmlet.io/slurm; turn it off
     for conformance tests only.
-
-    `pod_network` says that pods have addresses of their own. `dns_servers` are the addresses that
-    answer for `cluster_domain`, and where pods send their questions.
     """
 
     server: str
@@ -59,13 +66,14 @@ class Kubelet:
     identity_file: str = IDENTITY_FILE
     poll_seconds: float = DEFAULT_POLL_SECONDS
     slurm_bin: str = "/usr/bin"
+    pod_network: bool = False
+    unmunge: str = "/usr/bin/unmunge"
+    dns_servers: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
     engines: tuple[str, ...] = ("crun", "apptainer")
     max_pods: int = 5000
     taint: bool = True
     request: RequestPolicy = field(default_factory=RequestPolicy)
-    pod_network: bool = False
-    dns_servers: tuple[str, ...] = ()
-    cluster_domain: str = "cluster.local"
 
 
 def problems(config: Kubelet) -> list[str]:
@@ -77,7 +85,24 @@ def problems(config: Kubelet) -> list[str]:
         found.append("kubelet.engines: empty; name crun or apptainer")
     if not 1 <= config.poll_seconds <= 300:
         found.append(f"kubelet.poll_seconds: {config.poll_seconds} is not between 1 and 300")
+    found += [
+        f"kubelet.dns_servers: {server!r} is no IP address"
+        for server in config.dns_servers
+        if not _is_address(server)
+    ]
+    if len(config.dns_servers) > MAX_NAMESERVERS:
+        found.append(f"kubelet.dns_servers: resolvers use no more than {MAX_NAMESERVERS}")
+    if not _DOMAIN.fullmatch(config.cluster_domain):
+        found.append(f"kubelet.cluster_domain: {config.cluster_domain!r} is no domain name")
     for name in ("port", "supervisor_port"):
         if not 0 < getattr(config, name) < 65536:
             found.append(f"kubelet.{name}: {getattr(config, name)} is no port")
     return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
