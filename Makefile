@@ -11,6 +11,8 @@ PYTEST := $(BIN)/pytest
 ROUNDS ?= 3
 K ?=
 LAB ?= slurmlet
+# Debian suites whose Slurm the lab runs, one lab after the other; tests/claims.toml has them, too.
+RELEASES ?= trixie sid
 TIER := tests/tools/tier
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find . -path ./.venv -prune -o -name '*.[ch]' -print)
 SHELL_FILES = $(shell git ls-files -z | xargs -0 awk 'FNR == 1 && /^\#!\/bin\/(ba)?sh/ { print FILENAME } { nextfile }' 2>/dev/null)
@@ -34,10 +36,8 @@ $(VENV)/.stamp: pyproject.toml uv.lock
 	@tests/tools/venv $(VENV)
 	@touch $@
 
-provision: deps dev ## Everything slow and cached: binaries, wheelhouse, node image, test images
-	@$(BIN)/slurmlet-controlplane build >/dev/null
-	@ansible/tools/wheelhouse >/dev/null
-	@./lab image
+provision: deps dev ## Everything slow and cached: binaries, and for each release image, wheels and plugin
+	@for suite in $(RELEASES); do ./lab image --slurm "$$suite"; done
 
 # --- checks ---------------------------------------------------------------------------------------
 
@@ -73,32 +73,43 @@ lint-ansible:
 lint-selftest:
 	@$(PYTEST) -q tests/lint
 
-.PHONY: unit integration e2e test claims soak
+.PHONY: unit integration e2e e2e-trixie e2e-sid test claims soak
 unit: dev ## Fast tests; no root, no network
 	@$(PYTEST) -q tests/unit $(if $(K),-k '$(K)')
 
 integration: dev ## Tests against a real API server on loopback
 	@$(PYTEST) -q tests/integration $(if $(K),-k '$(K)')
 
-e2e: dev ## Tests in the lab: booted nodes, real Slurm (root)
-	@$(PYTEST) -q tests/e2e $(if $(K),-k '$(K)')
+e2e: ## Tests in the lab: booted nodes, real Slurm (root); then what is claimed of the second release
+	@$(TIER) run "e2e trixie" $(MAKE) e2e-trixie
+	@$(if $(K),,$(TIER) run "e2e sid" $(MAKE) e2e-sid)
+
+e2e-trixie: dev ## Only on the first release, all tests
+	@SLURMLET_LAB_SLURM=trixie $(PYTEST) -q tests/e2e $(if $(K),-k '$(K)')
+
+e2e-sid: dev ## Only on the second release, what tests/claims.toml claims of it
+	@SLURMLET_LAB_SLURM=sid $(PYTEST) -q tests/e2e --only-claims $(if $(K),-k '$(K)')
 
 test: ## Install what is missing and run every tier; prints minutes per tier
 	@$(TIER) start
-	@rm -f build/claims.json
+	@rm -rf build/claims build/claims.json
 	@$(TIER) run provision $(MAKE) provision
 	@$(TIER) run lint $(MAKE) lint
 	@$(TIER) run unit $(MAKE) unit
 	@$(TIER) run integration $(MAKE) integration
-	@$(TIER) run e2e $(MAKE) e2e
+	@$(MAKE) e2e
 	@$(TIER) run claims $(MAKE) claims
 	@$(TIER) report
 
-claims: dev ## Print claim, test and result of the last run; fail on a gap
+claims: dev ## Print claim, test and result of the last runs on each release; fail on a gap
 	@$(BIN)/python tests/tools/claims.py
 
-soak: provision ## The e2e tests with many rounds and real graces
-	@ROUNDS=50 $(PYTEST) -q tests/e2e --timeout=14400
+soak: provision ## All e2e tests with many rounds, on each release
+	@for suite in $(RELEASES); do \
+	  ROUNDS=50 SLURMLET_LAB_SLURM="$$suite" $(TIER) run "soak $$suite" \
+	    $(PYTEST) -q tests/e2e --timeout=14400; \
+	done
+	@$(TIER) run claims $(MAKE) claims
 
 # --- the lab and the demo -------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class Host:
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A host with all images built, so that `up` only boots; the test's labs go at the end."""
-    built = lab_command("image", timeout=UP_SECONDS)
+    built = lab_command("image", "--no-rollout", timeout=UP_SECONDS)
     assert built.returncode == 0, built.stdout
     names = (f"t{secrets.token_hex(3)}a", f"t{secrets.token_hex(3)}b")
     host = Host(names=names)

@@ -31,9 +31,15 @@ def parser() -> argparse.ArgumentParser:
 
     up = add("up", "build what is missing, boot the nodes, roll slurmlet out")
     up.add_argument("--no-rollout", action="store_true", help="boot only: Slurm without slurmlet")
-    image = add("image", "build the images that `up` needs, or find them in the cache")
+    image = add("image", "build what `up` needs, or find it in the cache")
+    image.add_argument("--no-rollout", action="store_true", help="only what boots, not slurmlet")
     for command in (up, image):
-        command.add_argument("--slurm", choices=SUITES, help="Debian suite whose Slurm nodes run")
+        command.add_argument(
+            "--slurm",
+            choices=SUITES,
+            default=os.environ.get("SLURMLET_LAB_SLURM") or None,
+            help="Debian suite whose Slurm nodes run (default: $SLURMLET_LAB_SLURM, else trixie)",
+        )
     add("down", "remove the lab and everything that it made")
     add("status", "show nodes and services; fails when the lab is not complete")
     add("verify", "check that everything works, one line per check")
@@ -66,7 +72,7 @@ def _dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if arguments.command == "up":
         labs.up(lab, suite=arguments.slurm, roll_out=not arguments.no_rollout)
     elif arguments.command == "image":
-        labs.build(suite=arguments.slurm)
+        labs.build(suite=arguments.slurm, roll_out=not arguments.no_rollout)
     elif arguments.command == "down":
         labs.down(lab)
     elif arguments.command in ("status", "verify", "sync"):

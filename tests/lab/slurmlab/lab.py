@@ -58,7 +58,7 @@ def up(lab: Lab, *, suite: str | None, roll_out: bool) -> None:
 def _roll_out(lab: Lab, *, progress: Progress) -> None:
     cgroups.enter(lab, "host")
     state = read_state(lab)
-    progress.say("wheels and control plane: building, or finding them in the cache")
+    progress.say("wheels, plugin and control plane: building, or finding them in the cache")
     given = inputs(python=state["python"], headers=headers(state["image"]))
     if state["phase"] == "rolled-out" and state.get("inputs") == json.dumps(given):
         return
@@ -69,12 +69,15 @@ def _roll_out(lab: Lab, *, progress: Progress) -> None:
     progress.say(f"rolled out in {progress.seconds - started:.1f} s")
 
 
-def build(*, suite: str | None) -> None:
-    """Build the nodes' image and the registry's images, or find them in the cache."""
+def build(*, suite: str | None, roll_out: bool) -> None:
+    """Build what `up` needs, or find it in the cache: images, and what is rolled out."""
     progress = Progress()
     host.check()
     image = node_image(suite or "trixie", say=progress.say)
     registry.storage(image, say=progress.say)
+    if roll_out:
+        progress.say("wheels, plugin and control plane: building, or finding them in the cache")
+        inputs(python=image.python, headers=headers(image.key))
     _show(image, progress)
 
 
