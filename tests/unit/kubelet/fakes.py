@@ -64,12 +64,19 @@ class FakeSlurm:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
             return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
+        malformed = [number for number in self._chosen(argv) if not 0 < number < 2**31]
+        if malformed:
+            raise CommandError(
+                f"squeue: exit code 1: squeue: error: Invalid job id: {malformed[0]}"
+            )
         chosen = [number for number in self._chosen(argv) if number in self.jobs]
         if argv[0] == "sacct":
             return "".join(self._past(number) for number in chosen)
         live = [number for number in chosen if not self.jobs[number].forgotten]
         if "-j" in argv and not live:
-            raise CommandError("squeue: exit code 1: slurm_load_jobs error: Invalid job id")
+            raise CommandError(
+                "squeue: exit code 1: slurm_load_jobs error: Invalid job id specified"
+            )
         if argv[-1] == "%k":
             return "".join(f"{self.jobs[number].comment}\n" for number in live)
         return "".join(self._live(number) for number in live)

@@ -61,7 +61,8 @@ class Port:
             synced=asyncio.Event(),
             pod_of=lambda uid: world.live() if world.exists() and uid == UID else None,
             engine_of=lambda _: "crun",
-            node_address=lambda _: "127.0.0.1",
+            node_address=self.address_of,
+            user_of=lambda namespace: namespace,
             touch=lambda record: world.touched.append(record.key),
             stranger=lambda uid, job: self.strangers.append((uid, job)),
             duplicate=world.submitter.cancel,
@@ -69,6 +70,7 @@ class Port:
         )
         self.channel.synced.set()
         self.url = ""
+        self.resolved: list[str] = []
 
         async def name_of(uid: int) -> str | None:
             return {1001: "alice", 1002: "bob"}.get(uid)
@@ -79,6 +81,10 @@ class Port:
         monkeypatch.setattr(channels, "name_of", name_of)
         monkeypatch.setattr(channels, "uid_of", uid_of)
         monkeypatch.setattr(jobwatch, "SPACING_SECONDS", 0.01)
+
+    def address_of(self, node: str) -> str:
+        self.resolved.append(node)
+        return "127.0.0.1"
 
 
 class Supervisor:
@@ -253,6 +259,52 @@ async def test_others_get_nothing(
     assert await supervisor.receive() is None
     assert port.world.record().session is None
     assert port.world.broker.cancelled() == []
+
+
+async def test_a_name_that_slurm_did_not_say_is_not_looked_up(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, host="slow.example"))
+    assert await supervisor.receive() is None
+    assert port.resolved == []
+
+
+async def test_a_number_that_is_no_job_spoils_nobody_s_hello(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    stranger = await dial(client, port, user="bob")
+    supervisor = await dial(client, port)
+    await stranger.send(replace(HELLO, job_id=2**32 - 1))
+    await supervisor.send(HELLO)
+    await supervisor.plan()
+    assert await stranger.receive() is None
+
+
+async def test_without_a_token_nobody_keeps_others_out(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    """Silent connections with made-up tokens take all places that such have."""
+    await with_job(port.world)
+    for _ in range(4):
+        await dial(client, port, user="bob")
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+        await dial(client, port, user="bob")
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    await supervisor.plan()
+
+
+async def test_a_token_opens_few_silent_connections(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    await with_job(port.world)
+    for _ in range(channels.DIALLING):
+        await dial(client, port)
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+        await dial(client, port)
 
 
 async def test_a_silent_slurm_decides_nothing(port: Port, client: aiohttp.ClientSession) -> None:

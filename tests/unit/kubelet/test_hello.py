@@ -52,6 +52,13 @@ def test_anything_else_is_refused(changes: dict[str, Any]) -> None:
     assert verdict(**changes) is Verdict.REFUSE
 
 
+def test_a_forged_count_of_attempts_costs_no_time() -> None:
+    """The count stands in an annotation that the pod's author can write."""
+    bearer = token(key=KEY, uid=UID, attempt=10**9, user="alice")
+    assert verdict(attempts=10**9, bearer=bearer) is Verdict.ACCEPT
+    assert verdict(attempts=10**9) is Verdict.REFUSE
+
+
 @pytest.mark.parametrize("state", ["CONFIGURING", "PENDING", "REQUEUE_HOLD", "NEW_STATE"])
 def test_what_slurm_has_not_decided_is_tried_again(state: str) -> None:
     assert verdict(job=replace(JOB, state=state)) is Verdict.LATER

@@ -31,6 +31,23 @@ async def test_jobs_that_slurmctld_forgot_are_absent() -> None:
     assert await Slurm(fake.run).live([5]) == {}
 
 
+async def test_what_is_no_job_id_spoils_no_question() -> None:
+    """A supervisor's hello and a pod's annotation can hold any number."""
+    fake = FakeSlurm(jobs={5: FakeJob(state="RUNNING")})
+    found = await Slurm(fake.run).live([0, -1, 5, 2**31, 2**32 - 1, 2**70])
+    assert list(found) == [5]
+    assert await Slurm(fake.run).live([0, 2**32 - 1]) == {}
+    assert len(fake.calls) == 1
+
+
+async def test_a_refused_question_is_no_answer() -> None:
+    async def refused(_: object) -> str:
+        raise CommandError("squeue: exit code 1: squeue: error: Invalid job id: 0")
+
+    with pytest.raises(CommandError):
+        await Slurm(refused).live([5])
+
+
 async def test_silence_is_not_absence() -> None:
     fake = FakeSlurm(jobs={5: FakeJob()}, silent=True)
     with pytest.raises(CommandError):

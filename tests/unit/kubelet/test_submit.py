@@ -1,5 +1,6 @@
 """From a bound pod to its one job, also through failures in between."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -84,6 +85,15 @@ async def test_an_agent_that_died_after_sbatch_finds_the_job(world: World) -> No
     await world.sync(times=2)
     assert len(world.broker.submitted()) == 1
     assert world.annotation("job-id") == "101"
+
+
+@pytest.mark.parametrize("count", ["9999999999", "9" * 5000, "-1", "x"])
+async def test_a_forged_count_of_attempts_harms_nobody(world: World, count: str) -> None:
+    """Annotations can be written by the pod's author."""
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": count}}))
+    async with asyncio.timeout(10):
+        await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
 
 
 async def test_a_job_that_ended_meanwhile_is_found_too(world: World) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+from slurmlet.common.config import ConfigError
 from slurmlet.common.kube import Api, Object
 from slurmlet.common.reflector import Reflector
 from slurmlet.common.workqueue import WorkQueue
+from slurmlet.contracts.identity import IdentityError
 from slurmlet.contracts.names import ENGINE_ANNOTATION
 from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import plan
@@ -71,6 +73,7 @@ class Agent:
         self._watch = JobWatch(self._slurm, interval=config.poll_seconds)
         self._holding = Holding()
         self._events = Events(api, node=config.node_name)
+        self._identities = Identities(config.identity_file)
         broker = Broker(config.broker_socket)
         submitter = Submitter(
             api=api,
@@ -80,7 +83,7 @@ class Agent:
             events=self._events,
             records=self._records,
             journal=self._journal,
-            identities=Identities(config.identity_file),
+            identities=self._identities,
             config=config,
             cluster=cluster.name,
             key=key,
@@ -128,6 +131,7 @@ class Agent:
             pod_of=self._pod_of,
             engine_of=self._engine_of,
             node_address=self._node_address,
+            user_of=self._user_of,
             touch=self._touch,
             stranger=self._stranger,
             duplicate=submitter.cancel,
@@ -228,6 +232,12 @@ class Agent:
     def _node_address(self, name: str) -> str:
         found = self._registration.nodes.get(name)
         return found.address if found else name
+
+    def _user_of(self, namespace: str) -> str:
+        try:
+            return self._identities.current().lookup(namespace).user
+        except (ConfigError, IdentityError):
+            return ""
 
     def _problem(self) -> str:
         silent = time.monotonic() - self._pods.last_heard

@@ -5,8 +5,10 @@ import logging
 import re
 import socket as sockets
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -36,7 +38,10 @@ log = logging.getLogger(__name__)
 
 PLAN_RETRY_SECONDS = 5
 UNPROVED = 64
-"""Connections whose hello was not believed yet; each may cost a question to Slurm."""
+"""Connections without the token of a pod that is known here; each may cost a question to Slurm."""
+DIALLING = 4
+"""Connections with a pod's token whose hello was not believed yet: a supervisor has one, and one
+more when the network swallowed that."""
 HEARTBEAT_SECONDS = 20
 _BEARER = re.compile(r"Bearer ([0-9a-f]{64})")
 
@@ -46,7 +51,7 @@ class Channel:
     """`pod_of` finds a pod of the store by UID, `touch` asks for work on a record; `stranger` is
     told of an authentic job (pod UID, job id) whose pod is not in the store, `duplicate` of one
     whose pod has another job (namespace, job id). `node_address` is Slurm's name for a node's
-    address."""
+    address, `user_of` the user of a namespace's pods, empty if nobody knows."""
 
     api: Api
     records: Records
@@ -59,10 +64,12 @@ class Channel:
     pod_of: Callable[[str], Object | None]
     engine_of: Callable[[Object], str]
     node_address: Callable[[str], str]
+    user_of: Callable[[str], str]
     touch: Callable[[Record], None]
     stranger: Callable[[str, int], None]
     duplicate: Callable[[str, int], Awaitable[bool]]
     unproved: asyncio.Semaphore
+    dialling: Counter[str] = field(default_factory=Counter)
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -95,13 +102,16 @@ class Channel:
         bearer = _bearer(request)
         if bearer is None:
             return web.Response(status=401, text="no bearer token")
-        if self.unproved.locked() or not self.synced.is_set():
-            return web.Response(status=503, text="busy; try again")
         uid, peer = request.match_info["uid"], request.remote or ""
+        # Whoever has no token of ours must not be able to keep out those who have.
+        proved = self._has_token(uid, bearer)
+        full = self.dialling[uid] >= DIALLING if proved else self.unproved.locked()
+        if full or not self.synced.is_set():
+            return web.Response(status=503, text="busy; try again")
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_MESSAGE, compress=False
         )
-        async with self.unproved:
+        async with self._counted(uid) if proved else self.unproved:
             await socket.prepare(request)
             connection = Connection(socket, bearer, peer)
             said = await connection.hello()
@@ -112,13 +122,35 @@ class Channel:
         await self._converse(record, connection, planned=said.planned)
         return socket
 
+    def _has_token(self, uid: str, bearer: str) -> bool:
+        record = self.records.get(uid)
+        if record is None:
+            return False
+        users = {record.user or self.user_of(record.namespace)} - {""}
+        attempt = hellos.attempt_of(
+            bearer, uid=uid, key=self.key, users=users, attempts=record.attempt
+        )
+        return attempt is not None
+
+    @asynccontextmanager
+    async def _counted(self, uid: str) -> AsyncIterator[None]:
+        self.dialling[uid] += 1
+        try:
+            yield
+        finally:
+            self.dialling[uid] -= 1
+            if not self.dialling[uid]:
+                del self.dialling[uid]
+
     async def _believed(self, uid: str, connection: Connection, said: Hello) -> Record | None:
         """The record that the connection may serve; None after it was turned away."""
         record = self.records.get(uid)
         try:
             job = await self.watch.fresh(said.job_id)
             users = await _users(job, record.user if record else "")
-            addresses = await _resolve(self.node_address(said.host))
+            # Only names that Slurm says: a peer's own could keep resolver and threads busy.
+            here = job is not None and job.nodes == said.host
+            addresses = await _resolve(self.node_address(said.host)) if here else set()
         except (CommandError, TimeoutError, OSError) as error:
             log.info("hello of pod %s, job %d: cannot be judged now: %s", uid, said.job_id, error)
             return None

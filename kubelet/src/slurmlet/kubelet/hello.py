@@ -10,7 +10,8 @@ from slurmlet.kubelet.slurm.query import JobFacts
 from slurmlet.kubelet.slurm.states import Meaning, observe
 
 MAX_ATTEMPTS = 100
-"""Attempts whose tokens are tried for a pod that is not known (any more)."""
+"""Attempts whose tokens are tried: the newest, or the first of a pod that is not known (any more).
+The count stands on the pod, where its author can write."""
 
 
 class Verdict(Enum):
@@ -49,15 +50,7 @@ def authentic(
     """
     if job is None:
         return Answer(verdict=Verdict.REFUSE, reason="Slurm does not know this job")
-    attempt = next(
-        (
-            number
-            for number in range(max(attempts, 1), -1, -1)
-            for user in users
-            if hmac.compare_digest(bearer, token(key=key, uid=uid, attempt=number, user=user))
-        ),
-        None,
-    )
+    attempt = attempt_of(bearer, uid=uid, key=key, users=users, attempts=attempts)
     if attempt is None:
         return Answer(verdict=Verdict.REFUSE, reason="wrong token")
     seen = observe(job.state)
@@ -72,6 +65,22 @@ def authentic(
     if peer not in addresses:
         return Answer(verdict=Verdict.REFUSE, reason=f"{peer} is no address of {job.nodes}")
     return Answer(verdict=Verdict.ACCEPT, attempt=attempt)
+
+
+def attempt_of(
+    bearer: str, *, uid: str, key: bytes, users: Collection[str], attempts: int
+) -> int | None:
+    """The attempt at a pod whose token this is; None if it is of none of these users'."""
+    newest = max(attempts, 1)
+    return next(
+        (
+            number
+            for number in range(newest, max(newest - MAX_ATTEMPTS, 0) - 1, -1)
+            for user in users
+            if hmac.compare_digest(bearer, token(key=key, uid=uid, attempt=number, user=user))
+        ),
+        None,
+    )
 
 
 def claim(hello: Hello, *, known_job: int | None, finished: bool) -> Answer:

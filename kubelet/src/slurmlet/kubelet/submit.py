@@ -25,6 +25,7 @@ from slurmlet.kubelet import plan, preflight, references
 from slurmlet.kubelet.brokerclient import Broker, BrokerError
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.events import Events
+from slurmlet.kubelet.hello import MAX_ATTEMPTS
 from slurmlet.kubelet.identities import Identities, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
@@ -142,7 +143,7 @@ class Submitter:
                 uid=record.uid,
                 attempt=attempt,
             )
-            for attempt in range(1, record.attempt + 1)
+            for attempt in range(max(record.attempt - MAX_ATTEMPTS, 0), record.attempt + 1)
         }
         named = await self.slurm.named(user=user, name=name)
         # Users can edit both name and comment, but not whose a job is.

@@ -13,6 +13,10 @@ from slurmlet.kubelet.slurm.process import CommandError, Run
 
 JOBS_PER_CALL = 8000
 """Ids on one command line: the kernel takes arguments of up to 128 KiB."""
+_MAX_JOB = 2**31 - 1
+"""What squeue takes for a job id. A single number that it does not spoils the whole question."""
+_UNKNOWN = "Invalid job id specified"
+"""squeue, when slurmctld knows none of the jobs; of what is no id it says `Invalid job id: X`."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
 _EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
@@ -40,21 +44,21 @@ class Slurm:
         self._run = run
 
     async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
-        """Those of the jobs that slurmctld still knows, ended ones included.
+        """Those of the jobs that slurmctld still knows, ended ones included; what cannot be the
+        number of a job is not asked for.
 
         Raises:
             CommandError: slurmctld did not answer.
         """
         found: dict[int, JobFacts] = {}
-        for part in _parts(sorted(set(ids))):
+        for part in _parts(sorted(job_id for job_id in set(ids) if 0 < job_id <= _MAX_JOB)):
             # squeue fails for a single unknown id, but not for one of several.
             padded = part if len(part) > 1 else part * 2
             text = ",".join(map(str, padded))
             try:
                 out = await self._run(["squeue", "-h", "-t", "all", "-j", text, "-o", _LIVE])
             except CommandError as error:
-                # squeue also fails when it knows none of several.
-                if "Invalid job id" not in str(error):
+                if _UNKNOWN not in str(error):
                     raise
                 continue
             found.update({job.job_id: job for job in map(_live_job, out.splitlines()) if job})
