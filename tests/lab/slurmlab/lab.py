@@ -63,6 +63,7 @@ def _roll_out(lab: Lab, *, progress: Progress) -> None:
     if state["phase"] == "rolled-out" and state.get("inputs") == json.dumps(given):
         return
     progress.say("rolling slurmlet out")
+    site.write_inventory(lab)  # the lab may be older than what the site now says
     started = progress.seconds
     rollout(lab, given)
     record(lab, phase="rolled-out", inputs=json.dumps(given))

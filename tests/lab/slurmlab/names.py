@@ -34,12 +34,14 @@ class Node:
     name: str
     address: str
     role: Role
+    pods: str = ""
+    """Addresses of its pods, as CIDR."""
 
 
 NODES = (
     Node(name="ctl", address="10.77.0.1", role="control"),
-    Node(name="c1", address="10.77.0.11", role="compute"),
-    Node(name="c2", address="10.77.0.12", role="compute"),
+    Node(name="c1", address="10.77.0.11", role="compute", pods="10.78.1.0/24"),
+    Node(name="c2", address="10.77.0.12", role="compute", pods="10.78.2.0/24"),
 )
 
 

@@ -130,7 +130,9 @@ def inventory(lab: Lab) -> dict[str, object]:
     """Return the inventory as a site would write it: hosts, groups and the site's variables."""
     hosts = {node.name: {"ansible_host": node.address} for node in NODES}
     control: dict[str, object] = {node.name: {} for node in NODES if node.role == "control"}
-    compute: dict[str, object] = {node.name: {} for node in NODES if node.role == "compute"}
+    compute: dict[str, object] = {
+        node.name: {"slurmlet_pod_cidr": node.pods} for node in NODES if node.role == "compute"
+    }
     connection = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(lab.ssh_key),

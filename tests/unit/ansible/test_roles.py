@@ -45,6 +45,20 @@ NODE = {"subids": "0123", "spool_dir": "/var/spool/slurmd"}
 """What inspecting a node finds, as far as the configuration wants it."""
 
 
+RANGES = {"c1": "10.78.1.0/24", "c2": "10.78.2.0/24"}
+
+NETWORKS = {
+    name: json.dumps({"address": address, "mtu": 1450, "forwards": name in RANGES})
+    for name, address in {
+        "ctl": "10.77.0.1",
+        "login": "10.77.0.2",
+        "c1": "10.77.0.11",
+        "c2": "10.77.0.12",
+    }.items()
+}
+"""The same of its network."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plugins() -> None:
     init_plugin_loader()
@@ -60,14 +74,34 @@ def settings_variables() -> dict[str, Any]:
     defaults = load(ROLES / "settings/defaults/main.yml") | load(ROLES / "settings/vars/main.yml")
     own = {
         "inventory_hostname": "ctl",
-        "groups": {"slurmlet_control": ["ctl"], "slurmlet_compute": ["c1"]},
+        "groups": {"slurmlet_control": ["ctl"], "slurmlet_compute": ["c1", "c2"]},
         "slurmlet_address": "10.77.0.1",
         "ansible_managed": "Ansible managed",
         "__slurmlet_inspection": {"stdout": json.dumps(NODE)},
-        "hostvars": {"c1": {"__slurmlet_inspection": {"stdout": json.dumps(NODE)}}},
+        "__slurmlet_network_inspection": {"stdout": NETWORKS["ctl"]},
+        "hostvars": hostvars(RANGES),
     }
     found: dict[str, Any] = trusted(defaults | own)
     return found
+
+
+def hostvars(ranges: Mapping[str, str]) -> dict[str, Any]:
+    """Of two compute hosts, each with the range of pods that the inventory gives it, if any."""
+    return {
+        name: {
+            "inventory_hostname": name,
+            "__slurmlet_inspection": {"stdout": json.dumps(NODE)},
+            "__slurmlet_network_inspection": {"stdout": NETWORKS[name]},
+            **({"slurmlet_pod_cidr": ranges[name]} if name in ranges else {}),
+        }
+        for name in ("c1", "c2")
+    }
+
+
+def on(host: str, **changes: Any) -> dict[str, Any]:
+    """Variables of a host."""
+    found = {"stdout": NETWORKS[host]}
+    return {"inventory_hostname": host, "__slurmlet_network_inspection": found, **changes}
 
 
 def trusted(value: Any) -> Any:
@@ -81,7 +115,9 @@ def trusted(value: Any) -> Any:
 
 def render(template: str, variables: Mapping[str, Any]) -> str:
     """Renders as the module template does, with the variables of the role settings too."""
-    templar = Templar(loader=DataLoader(), variables=settings_variables() | dict(variables))
+    own = load(ROLES / template.split("/", maxsplit=1)[0] / "vars/main.yml")
+    known = settings_variables() | trusted(own) | dict(variables)
+    templar = Templar(loader=DataLoader(), variables=known)
     text = trusted((ROLES / template).read_text())
     return str(templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True}))
 
@@ -124,7 +160,7 @@ def test_only_builtin_modules_and_our_roles_are_used() -> None:
 
 @pytest.mark.parametrize("host", ["ctl", "c1"])
 def test_every_component_accepts_the_configuration_that_is_written(host: str) -> None:
-    text = render("common/templates/slurmlet.toml.j2", {"inventory_hostname": host})
+    text = render("common/templates/slurmlet.toml.j2", on(host))
     tables = tomllib.loads(text)
     wanted = (
         set(TABLES) | {"controlplane"} if host == "ctl" else {"cluster", "sandbox", "supervisor"}
@@ -198,6 +234,48 @@ def test_each_named_namespace_gets_its_users_rights_and_a_glob_none() -> None:
     ]
 
 
+def test_each_node_has_routes_to_the_pods_of_all_others_and_to_its_own_only_where_they_are() -> (
+    None
+):
+    def routes(host: str, **changes: Any) -> list[str]:
+        text = render("network/templates/slurmlet-routes.service.j2", on(host, **changes))
+        lines = [line.split("=", 1) for line in text.splitlines() if "=" in line]
+        return [value for name, value in lines if name == "StandardInputText"]
+
+    to_c1 = "route replace 10.78.1.0/24 via 10.77.0.11 protocol 78"
+    to_c2 = "route replace 10.78.2.0/24 via 10.77.0.12 protocol 78"
+    assert routes("ctl") == routes("login") == [to_c1, to_c2]
+    assert routes("c1") == ["route replace unreachable 10.78.1.0/24 protocol 78", to_c2]
+    assert routes("c1", slurmlet_cni_config="site") == [to_c2]
+    assert routes("c1", slurmlet_pod_routes=False) == []
+
+
+def test_the_cni_configuration_gives_the_nodes_own_range_and_keeps_its_leases_until_a_boot() -> (
+    None
+):
+    conf = json.loads(render("network/templates/conflist.j2", on("c2")))
+    (plugin,) = conf["plugins"]
+    assert (plugin["type"], plugin["mtu"], plugin["ipMasq"]) == ("ptp", 1450, False)
+    assert plugin["ipam"]["ranges"] == [[{"subnet": "10.78.2.0/24"}]]
+    assert plugin["ipam"]["dataDir"].startswith("/run/")
+
+
+def test_pods_have_a_network_only_where_the_inventory_gives_them_addresses() -> None:
+    def network(**changes: Any) -> tuple[dict[str, Any], bool]:
+        text = render("common/templates/slurmlet.toml.j2", changes)
+        tables = tomllib.loads(text)
+        return tables["sandbox"]["network"], tables["kubelet"]["pod_network"]
+
+    found, used = network(slurmlet_pod_deny=["10.0.0.0/24"])
+    assert used
+    assert found["conf_dir"] == "/etc/cni/net.d"
+    assert found["ranges"] == ["10.78.1.0/24", "10.78.2.0/24"]
+    assert found["deny"] == ["10.0.0.0/24"]
+    found, used = network(hostvars=hostvars({}))
+    assert not used
+    assert found["conf_dir"] == ""
+
+
 def units() -> list[Path]:
     return sorted(ROLES.glob("*/templates/*.service.j2"))
 
@@ -205,8 +283,11 @@ def units() -> list[Path]:
 @pytest.mark.parametrize("unit", units(), ids=lambda path: path.stem)
 def test_services_restart_for_ever_and_have_no_more_rights_than_they_need(unit: Path) -> None:
     lines = render(str(unit.relative_to(ROLES)), {}).splitlines()
-    needed = {"Restart=always", "StartLimitIntervalSec=0", "NoNewPrivileges=yes"}
-    assert needed <= set(lines)
+    assert "NoNewPrivileges=yes" in lines
+    if "Type=oneshot" in lines:
+        assert {"CapabilityBoundingSet=CAP_NET_ADMIN", "ProtectSystem=strict"} <= set(lines)
+        return
+    assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
     if "broker" in unit.name:
         assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL" in lines
     else:
