@@ -91,6 +91,8 @@ def enter(file: Path, *, flags: Sequence[str] = ()) -> Path:
         *(_cc(), *HARDENED, *STRICT, "-static-pie", "-fPIE", *LINKED, *flags),
         *(*sources("csrc", CORE), *sources("enter", ENTER), "-s", "-o", file),
     )
+    if wrong := gate.enter_problems(file):
+        raise SystemExit(f"slurmlet-enter {'; '.join(wrong)}")
     return file
 
 
@@ -115,8 +117,7 @@ def plugin(file: Path, *, include: Path, flags: Sequence[str] = ()) -> Path:
         except VerificationError:
             raise SystemExit("the plugin does not compile: the compiler said why") from None
         file.parent.mkdir(parents=True, exist_ok=True)
-        wrong = gate.problems(Path(built), include=include)
-        if wrong:
+        if wrong := gate.problems(Path(built), include=include):
             raise SystemExit(f"the plugin {'; '.join(wrong)}")
         # A new file and a rename: a process that has the old one mapped keeps it.
         aside = file.with_name(f".{file.name}.new")

@@ -3,16 +3,21 @@
  * shipped file as they do, and calls its hooks in their order. It says on standard output what the
  * plugin did, one line each.
  *
- * HOST_PROGRAM: load, srun, sbatch, task (slurmstepd for one task), prolog or epilog; HOST_PLUGIN:
- * the file. The arguments are the client's: [OPTION...] COMMAND...; srun starts itself anew. Jobs
- * that "Slurm" knows are in HOST_JOBS: NAME=ID:STATE, with commas between.
+ * HOST_PROGRAM: load, srun, sbatch, slurmd, task (slurmstepd for one task), prolog or epilog;
+ * HOST_PLUGIN: the file. The arguments are the client's: [OPTION...] COMMAND...; srun starts itself
+ * anew. Jobs that "Slurm" knows are in HOST_JOBS: NAME=ID:STATE, with commas between. Of
+ * slurm.conf: HOST_PROLOG_FLAGS, a number, and HOST_NAMESPACES, the plugin that hides mounts from
+ * jobs.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <getopt.h>
+#include <link.h>
 #include <slurm/slurm.h>
+#include <slurm/slurm_version.h>
 #include <slurm/spank.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,6 +244,44 @@ static int task(void *plugin, int argc, char **argv)
     return 0;
 }
 
+static int print_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    (void)data;
+    if (info->dlpi_name[0])
+        printf("object %s\n", info->dlpi_name);
+    return 0;
+}
+
+/* Slurm's loader takes only what says that it is a SPANK plugin for this release. */
+static bool is_accepted(void *plugin)
+{
+    const char *type = dlsym(plugin, "plugin_type"), *name = dlsym(plugin, "plugin_name");
+    const unsigned int *version = dlsym(plugin, "plugin_version");
+
+    if (!type || !name || !version || strcmp(type, "spank") != 0) {
+        printf("error not a plugin\n");
+        return false;
+    }
+    if (*version >> 8 != SLURM_VERSION_NUMBER >> 8) {
+        printf("error the plugin is for Slurm %u.%02u\n", *version >> 16, *version >> 8 & 0xff);
+        return false;
+    }
+    return true;
+}
+
+static void read_conf(void)
+{
+    const char *flags = getenv("HOST_PROLOG_FLAGS");
+
+    slurm_conf.prolog_flags = flags ? (uint16_t)strtoul(flags, NULL, 0) : 0;
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(25, 11, 0)
+    slurm_conf.job_container_plugin = getenv("HOST_NAMESPACES");
+#else
+    slurm_conf.namespace_plugin = getenv("HOST_NAMESPACES");
+#endif
+}
+
 int main(int argc, char **argv)
 {
     const char *program = getenv("HOST_PROGRAM"), *file = getenv("HOST_PLUGIN");
@@ -253,12 +296,20 @@ int main(int argc, char **argv)
         printf("error %s\n", dlerror());
         return 1;
     }
+    if (!is_accepted(plugin))
+        return 1;
+    read_conf();
+    if (strcmp(program, "load") == 0)
+        (void)dl_iterate_phdr(print_object, NULL);
     if (strcmp(program, "srun") == 0 || strcmp(program, "sbatch") == 0) {
         host.context = strcmp(program, "srun") == 0 ? S_CTX_LOCAL : S_CTX_ALLOCATOR;
         rc = client(plugin, argc, argv);
     } else if (strcmp(program, "task") == 0) {
         host.context = S_CTX_REMOTE;
         rc = task(plugin, argc, argv);
+    } else if (strcmp(program, "slurmd") == 0) {
+        host.context = S_CTX_SLURMD;
+        rc = call(plugin, "slurm_spank_init");
     } else if (strcmp(program, "prolog") == 0 || strcmp(program, "epilog") == 0) {
         host.context = S_CTX_JOB_SCRIPT;
         rc = call(plugin, strcmp(program, "prolog") == 0 ? "slurm_spank_job_prolog"

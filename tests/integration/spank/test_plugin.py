@@ -1,34 +1,16 @@
 """The shipped plugin in a stand-in for Slurm's programs, hook after hook as Slurm calls them."""
 
-import importlib.util
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-CACHE = Path.home() / ".cache" / "slurmlet" / "lab"
+from .conftest import SANITIZED, SECONDS, tool
+
 GUARD = "/slurmlet-is-missing-on-this-node"
-SECONDS = 300
-
-
-def tool(name: str) -> Any:
-    """A program of spank/, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(f"spank_{name}", ROOT / "spank" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def headers() -> Path | None:
-    """Those of a Slurm that is installed here, or in an image of the lab's nodes."""
-    places = [Path("/usr"), *(tree / "tree/usr" for tree in sorted(CACHE.glob("node-*")))]
-    found = [usr / "include" for usr in places if (usr / "include/slurm/spank.h").exists()]
-    return found[-1] if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +48,24 @@ class Slurm:
 
 @pytest.fixture(scope="module", params=["shipped", "sanitized"])
 def slurm(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, include: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Slurm]:
-    include = headers()
-    if include is None:
-        pytest.skip("Slurm's headers are not here: run make provision")
+    """Each release's plugin in that release's host."""
     build, gate = tool("build"), tool("gate")
     work = tmp_path_factory.mktemp("spank")
-    host = gate.host(work / "host", include=include)
-    if request.param == "shipped":
-        yield Slurm(host, build.plugin(work / "slurmlet_spank.so", include=include))
-        return
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
-    command = [
-        *("cc", "-std=gnu11", "-D_GNU_SOURCE", "-rdynamic", *flags, "-isystem", str(include)),
-        *(str(ROOT / "spank/host/host.c"), "-o", str(host), "-ldl"),
-    ]
-    subprocess.run(command, check=True, timeout=SECONDS)
     plugin = work / "slurmlet_spank.so"
-    sources = [str(path) for path in build.plugin_sources()]
-    subprocess.run(
-        [*("cc", "-std=gnu11", "-D_GNU_SOURCE", "-shared", "-fPIC", *flags), "-isystem",
-         str(include), *sources, "-o", str(plugin)],
-        check=True,
-        timeout=SECONDS,
-    )  # fmt: skip
+    if request.param == "shipped":
+        host = gate.host(work / "host", include=include)
+        yield Slurm(host, build.plugin(plugin, include=include))
+        return
+    host = gate.host(work / "host", include=include, flags=SANITIZED)
+    with gate.slurm_headers(include) as only:
+        subprocess.run(
+            [*("cc", "-std=gnu11", "-D_GNU_SOURCE", "-shared", "-fPIC", *SANITIZED), "-isystem",
+             str(only), *build.plugin_sources(), "-o", str(plugin)],
+            check=True,
+            timeout=SECONDS,
+        )  # fmt: skip
     yield Slurm(host, plugin)
 
 
@@ -256,18 +231,58 @@ def test_a_helper_that_cannot_run_fails_no_prolog(slurm: Slurm, variables: dict[
     assert said["error"][0].startswith("slurmlet: slurmlet-sandbox make: ")
 
 
-def test_the_gate_refuses_what_it_should(slurm: Slurm, tmp_path: Path) -> None:
-    include = headers()
-    assert include is not None
-    gate = tool("gate")
-    source = tmp_path / "bad.c"
-    source.write_text("extern int Py_x(void); int slurm_spank_init(void) { return Py_x(); } int y;")
-    bad = tmp_path / "bad.so"
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-Wl,-rpath,/x", str(source), "-o", str(bad)],
-        check=True,
-        timeout=SECONDS,
+# A node of its own: /run is empty, and process 1 has the namespaces of all others.
+NODE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc")
+CONTAIN = "0x4"
+
+
+def on_a_node(slurm: Slurm, script: str, **variables: str) -> str:
+    """What a shell script on a fresh node says; slurmd and the like are functions in it."""
+    functions = "".join(
+        f"{program}() {{ HOST_PROGRAM={program} {slurm.host}; }}\n"
+        for program in ("slurmd", "prolog", "epilog")
     )
-    found = gate.problems(bad, include=include)
-    assert {"exports y", "needs Python's Py_x", "has a search path"} <= set(found)
-    assert "is not linked with -z now" in found
+    done = subprocess.run(
+        [*NODE, "sh", "-c", f"mount -t tmpfs tmpfs /run\n{functions}{script}"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOST_PLUGIN": str(slurm.plugin),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"HOST_PROLOG_FLAGS": "0"}, "PrologFlags lacks Alloc or Contain"),
+        ({"HOST_PROLOG_FLAGS": "0x4", "HOST_NAMESPACES": "a/tmpfs"}, "hide the host's mounts"),
+    ],
+)
+def test_what_is_in_the_way_is_said_when_slurmd_starts(
+    slurm: Slurm, variables: dict[str, str], message: str
+) -> None:
+    script = "slurmd; cat /run/slurmlet/disabled; echo; SPANK_SLURMLET_CREDENTIAL=x prolog"
+    started, _, why, prolog = on_a_node(slurm, script, **variables).splitlines()
+    assert started.startswith("error slurmlet: no pod sandboxes on this node: ")
+    assert message in started
+    assert message in why
+    assert prolog == "end 0", "the prolog starts nothing where no sandbox can be made"
+
+
+def test_slurmd_must_be_in_the_namespaces_of_process_1(slurm: Slurm) -> None:
+    script = "unshare --uts sh -c 'HOST_PROGRAM=slurmd exec $0' " + str(slurm.host)
+    said = on_a_node(slurm, script, HOST_PROLOG_FLAGS=CONTAIN)
+    assert "slurmd is not in the uts namespace of process 1" in said
+
+
+def test_a_node_that_is_in_order_says_nothing(slurm: Slurm) -> None:
+    script = "mkdir /run/slurmlet; echo old >/run/slurmlet/disabled; slurmd; ls /run/slurmlet"
+    assert on_a_node(slurm, script, HOST_PROLOG_FLAGS=CONTAIN) == "end 0\n"
