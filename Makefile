@@ -32,7 +32,7 @@ deps: ## Install the Debian packages that the lab needs (root)
 
 dev: $(VENV)/.stamp ## Make .venv with the project editable and all tools
 
-$(VENV)/.stamp: pyproject.toml uv.lock
+$(VENV)/.stamp: pyproject.toml uv.lock $(wildcard spank/*.py spank/csrc/* spank/enter/*)
 	@tests/tools/venv $(VENV)
 	@touch $@
 

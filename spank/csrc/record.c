@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TOKENS = 256, VERSION = 1 };
+/* A sandbox has some forty tokens, a CNI result at most what slurmlet-sandbox lets through. */
+enum { TOKENS = 1024, VERSION = 1 };
 
 static int number(const struct slurmlet_token *tokens, int object, const char *name, uint64_t limit,
                   uint64_t *ret_number)

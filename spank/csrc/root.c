@@ -5,13 +5,16 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -187,4 +190,32 @@ int slurmlet_unmount(const char *path)
             return errno == EINVAL || errno == ENOENT ? 0 : -errno;
     }
     return -EBUSY;
+}
+
+static void open_to_all(const char *path, const char *value)
+{
+    cleanup_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    /* Where /proc/sys is read-only, programs that need it say so. */
+    if (fd >= 0)
+        (void)!write(fd, value, strlen(value));
+}
+
+int slurmlet_netlink_open(const char *netns)
+{
+    cleanup_fd own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    cleanup_fd there = open(netns, O_RDONLY | O_CLOEXEC);
+    int fd, rc;
+
+    if (own < 0 || there < 0 || setns(there, CLONE_NEWNET) < 0)
+        return -errno;
+    fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    rc = fd < 0 ? -errno : fd;
+    /* /proc/sys/net is that of the namespace of whoever opens it. */
+    open_to_all("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    open_to_all("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+    /* Whatever came next would be done to the wrong namespace. */
+    if (setns(own, CLONE_NEWNET) < 0)
+        abort();
+    return rc;
 }

@@ -24,5 +24,9 @@ int slurmlet_namespaces_make(const struct slurmlet_making *making, const char *d
 int slurmlet_pod_mount(const char *path, uint32_t uid, uint32_t gid);
 /* Detaches what is mounted there; 0 also if nothing is. */
 int slurmlet_unmount(const char *path);
+/* A netlink socket in the network namespace of a file; nothing else of the caller is in there. On
+ * the way, low ports and ping are opened to all inside, as container runtimes do: no port of such a
+ * namespace is the host's. */
+int slurmlet_netlink_open(const char *netns);
 
 #endif

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
             from slurmlet.spank.remove import remove  # noqa: PLC0415
 
             remove(int(options["job"]))
-            return 0
+            return _garbage()
         if argv[:1] == ["garbage"]:
             return _garbage()
     except (KeyError, ValueError):

@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 from slurmlet.contracts.codec import CodecError, decode
@@ -52,8 +53,27 @@ def load(path: str = CONFIG_FILE) -> Settings:
     """Raises ConfigError."""
     try:
         data = tomllib.loads(Path(path).read_text())
-        return decode(Settings, data.get("sandbox", {}), path=f"{path}: sandbox")
+        settings = decode(Settings, data.get("sandbox", {}), path=f"{path}: sandbox")
     except CodecError as error:
         raise ConfigError(str(error)) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    _check(settings.network, path=f"{path}: sandbox.network")
+    return settings
+
+
+def _check(network: Network, *, path: str) -> None:
+    places = {
+        "conf_dir": [network.conf_dir] if network.conf_dir else [],
+        "bin_dirs": network.bin_dirs,
+    }
+    for key, values in places.items():
+        for value in values:
+            if not value.startswith("/") or ":" in value:
+                raise ConfigError(f"{path}.{key}: {value!r} is no absolute path")
+    for key, cidrs in (("deny", network.deny), ("ranges", network.ranges)):
+        for cidr in cidrs:
+            try:
+                ip_network(cidr)
+            except ValueError as error:
+                raise ConfigError(f"{path}.{key}: {error}") from None

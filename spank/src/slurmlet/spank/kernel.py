@@ -53,3 +53,11 @@ def unmount(path: Path) -> None:
     code = lib.slurmlet_unmount(bytes(path))
     if code < 0:
         raise KernelError(f"cannot unmount {path}: {os.strerror(-code)}")
+
+
+def netlink(netns: Path) -> int:
+    """The descriptor of a netlink socket in a network namespace. Raises OSError."""
+    descriptor = lib.slurmlet_netlink_open(bytes(netns))
+    if descriptor < 0:
+        raise OSError(-descriptor, os.strerror(-descriptor))
+    return int(descriptor)

@@ -1,5 +1,6 @@
 """Where a sandbox is on a compute node (docs/contracts.md, Names)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,11 @@ class Sandbox:
         return self.root / "pod"
 
     @property
+    def network(self) -> Path:
+        """Root's own notes: what must be undone of its network."""
+        return self.root / "network.json"
+
+    @property
     def tombstone(self) -> Path:
         """Is there from the beginning of the removal on."""
         return self.root / "removed"
@@ -36,3 +42,11 @@ class Sandbox:
 
 def sandbox_of(job: int, *, jobs: Path = JOBS) -> Sandbox:
     return Sandbox(jobs / str(job))
+
+
+def sandboxes(jobs: Path = JOBS) -> Iterator[Sandbox]:
+    try:
+        names = sorted(path.name for path in jobs.iterdir())
+    except FileNotFoundError:
+        return
+    yield from (Sandbox(jobs / name) for name in names if name.isdecimal())

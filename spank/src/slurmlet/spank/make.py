@@ -3,11 +3,13 @@
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from slurmlet.spank import config, kernel, munge, record
 from slurmlet.spank.layout import Sandbox, sandbox_of
 from slurmlet.spank.lock import Busy, locked
+from slurmlet.spank.network import NetworkError
+from slurmlet.spank.network.attach import attach, detach
 from slurmlet.spank.record import Record
 from slurmlet.spank.subids import maps_of
 
@@ -18,6 +20,16 @@ _MODES = ("host", "net")
 
 class SandboxError(Exception):
     """Why a job gets no sandbox, in words for its user."""
+
+
+_EXPECTED = (
+    SandboxError,
+    NetworkError,
+    config.ConfigError,
+    kernel.KernelError,
+    munge.CredentialError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +52,8 @@ def make(*, job: int, uid: int, gid: int, mode: str, credential: str) -> None:
             boot = record.boot_id()
             known = None if sandbox.tombstone.exists() else record.read(sandbox.record)
             if known and record.is_live(known, uid=uid, boot=boot, namespaces=sandbox.namespaces):
+                open_to_user(sandbox)
                 return
-            clear(sandbox)
             _make(sandbox, job=job, uid=uid, gid=gid, mode=mode, credential=credential, boot=boot)
     except Busy:
         raise OSError(f"the sandbox of job {job} is being worked on for too long") from None
@@ -50,40 +62,53 @@ def make(*, job: int, uid: int, gid: int, mode: str, credential: str) -> None:
 def _make(
     sandbox: Sandbox, *, job: int, uid: int, gid: int, mode: str, credential: str, boot: str
 ) -> None:
-    grant, signed, error = Grant(mode=mode or "host"), "", ""
-    pins: dict[str, record.Pin] = {}
-
-    def made() -> Record:
-        return Record(
-            job=job,
-            uid=uid,
-            gid=gid,
-            boot=boot,
-            host=os.uname().nodename,
-            created=int(time.time()),
-            mode=grant.mode,
-            pod_uid=grant.pod_uid,
-            namespaces=pins,
-            error=error,
-        )
-
+    made = Record(
+        job=job,
+        uid=uid,
+        gid=gid,
+        boot=boot,
+        host=os.uname().nodename,
+        created=int(time.time()),
+        mode=mode or "host",
+        namespaces={},
+    )
+    signed, network = "", None
     try:
         settings = config.load()
+        network = settings.network
+        clear(sandbox, network=network)
         grant = granted(settings, uid=uid, mode=mode, credential=credential)
-        pins = _furnish(sandbox, grant=grant, uid=uid, gid=gid, settings=settings)
-        signed = munge.sign(record.facts(made()), reader=settings.agent_user)
-    except (
-        SandboxError,
-        config.ConfigError,
-        kernel.KernelError,
-        munge.CredentialError,
-        OSError,
-    ) as failure:
-        error, pins = str(failure) or type(failure).__name__, {}
-        clear(sandbox)
+        if not network.conf_dir:
+            grant = replace(grant, mode="host")
+        made = replace(made, mode=grant.mode, pod_uid=grant.pod_uid)
+        made = _furnished(sandbox, made, settings=settings)
+        signed = munge.sign(record.facts(made), reader=settings.agent_user)
+    except _EXPECTED as failure:
+        made = replace(made, namespaces={}, pod_ip="", interface=None, cni=None,
+                       error=_words(failure))  # fmt: skip
+        try:
+            clear(sandbox, network=network)
+        except _EXPECTED as another:
+            # Its epilog tries again.
+            made = replace(made, error=f"{made.error}; then {_words(another)}")
     if signed:
         record.write(sandbox.signed, signed, mode=0o640, gid=gid)
-    record.write(sandbox.record, record.encode(made()), mode=0o644)
+    record.write(sandbox.record, record.encode(made), mode=0o644)
+    if signed:
+        open_to_user(sandbox)
+
+
+def open_to_user(sandbox: Sandbox) -> None:
+    """Let users pass to the pins, where the kernel lets in their owner only.
+
+    Until the record is there nobody is in the namespaces and nothing was sent from them: all that
+    a crash leaves may be undone without a trace.
+    """
+    sandbox.namespaces.chmod(0o755)
+
+
+def _words(failure: Exception) -> str:
+    return str(failure) or type(failure).__name__
 
 
 def granted(settings: config.Settings, *, uid: int, mode: str, credential: str) -> Grant:
@@ -99,7 +124,7 @@ def granted(settings: config.Settings, *, uid: int, mode: str, credential: str) 
         raise SandboxError("this site makes sandboxes for pods only (sandbox.users is agent)")
     if settings.users != config.ALL and not _in_group(uid, settings.users):
         raise SandboxError(f"this site makes sandboxes for pods and group {settings.users} only")
-    return _supported(Grant(mode=mode))
+    return Grant(mode=mode)
 
 
 def grant_of(payload: str, *, uid: int) -> Grant:
@@ -117,35 +142,49 @@ def grant_of(payload: str, *, uid: int) -> Grant:
         raise SandboxError("the pod's credential is not understood: upgrade this node")
     if owner != uid:
         raise SandboxError("the pod's credential is another user's")
-    return _supported(Grant(mode=mode, pod_uid=pod))
+    return Grant(mode=mode, pod_uid=pod)
 
 
-def _supported(grant: Grant) -> Grant:
-    if grant.mode == "net":
-        raise SandboxError("networks for pods are not configured here: use host")
-    return grant
-
-
-def _furnish(
-    sandbox: Sandbox, *, grant: Grant, uid: int, gid: int, settings: config.Settings
-) -> dict[str, record.Pin]:
-    kinds = (*KINDS, "net") if grant.mode == "net" else KINDS
-    sandbox.namespaces.mkdir(mode=0o755)
+def _furnished(sandbox: Sandbox, plan: Record, *, settings: config.Settings) -> Record:
+    uid, gid = plan.uid, plan.gid
+    kinds = (*KINDS, "net") if plan.mode == "net" else KINDS
+    sandbox.namespaces.mkdir(mode=0o700)
     for kind in kinds:
         (sandbox.namespaces / kind).touch(mode=0o444)
     maps = maps_of(uid=uid, gid=gid, agreed=settings.subid_digest)
     pins = kernel.make_namespaces(kinds, uid=uid, gid=gid, maps=maps, directory=sandbox.namespaces)
     sandbox.pod.mkdir(mode=0o700)
     kernel.mount_pod(sandbox.pod, uid=uid, gid=gid)
-    return pins
+    if plan.mode != "net":
+        return replace(plan, namespaces=pins)
+    attached = attach(sandbox, job=plan.job, boot=plan.boot, network=settings.network)
+    return replace(
+        plan,
+        namespaces=pins,
+        pod_ip=str(attached.addresses[0]),
+        interface=asdict(attached.interface) if attached.interface else None,
+        cni=attached.result,
+    )
 
 
-def clear(sandbox: Sandbox) -> None:
-    """Empty a sandbox's directory: detach what is mounted, unlink what is there.
+def clear(sandbox: Sandbox, *, network: config.Network | None) -> None:
+    """Empty a sandbox's directory: take its network away, detach what is mounted, unlink what is
+    there. `network` is None if the configuration cannot be read.
 
     Raises:
-        KernelError, OSError: something does not go.
+        NetworkError, KernelError, OSError: something does not go; what does is gone.
     """
+    try:
+        detach(sandbox, network=network)
+    finally:
+        _unpin(sandbox)
+    for file in sandbox.root.iterdir():
+        if file != sandbox.tombstone:
+            file.unlink()
+    sandbox.tombstone.unlink(missing_ok=True)
+
+
+def _unpin(sandbox: Sandbox) -> None:
     for kind in kernel.KINDS:
         pin = sandbox.namespaces / kind
         if pin.exists():
@@ -156,10 +195,6 @@ def clear(sandbox: Sandbox) -> None:
     if sandbox.pod.exists():
         kernel.unmount(sandbox.pod)
         sandbox.pod.rmdir()
-    for file in sandbox.root.iterdir():
-        if file != sandbox.tombstone:
-            file.unlink()
-    sandbox.tombstone.unlink(missing_ok=True)
 
 
 def _in_group(uid: int, group: str) -> bool:

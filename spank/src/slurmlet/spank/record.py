@@ -34,6 +34,8 @@ class Record:
     mode: str = "host"
     pod_uid: str = ""
     pod_ip: str = ""
+    interface: Mapping[str, Any] | None = None
+    cni: Mapping[str, Any] | None = None
     namespaces: Mapping[str, Pin]
     error: str = ""
 
@@ -58,6 +60,8 @@ def encode(record: Record) -> str:
             kind: {"dev": pin.dev, "ino": pin.ino} for kind, pin in record.namespaces.items()
         },
     }
+    if record.interface is not None:
+        data |= {"interface": record.interface, "cni": record.cni}
     if record.error:
         data["error"] = record.error[:_MAX_ERROR]
     return json.dumps(data)

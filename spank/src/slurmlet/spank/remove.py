@@ -1,13 +1,13 @@
 """In the epilog, and wherever an epilog did not come: sandboxes go."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from slurmlet.spank import config, record
-from slurmlet.spank.layout import JOBS, Sandbox, sandbox_of
+from slurmlet.spank.layout import JOBS, Sandbox, sandbox_of, sandboxes
 from slurmlet.spank.lock import Busy, locked
 from slurmlet.spank.make import clear
+from slurmlet.spank.network import leases
 
 _OLD = 86400.0
 """Seconds after which a sandbox without a step is nobody's; the longest prologs take minutes."""
@@ -32,16 +32,21 @@ def remove(job: int, *, jobs: Path = JOBS) -> None:
 def _remove(sandbox: Sandbox) -> None:
     # First, so that whoever comes after a crash knows that nothing here is needed.
     sandbox.tombstone.touch()
-    clear(sandbox)
+    try:
+        network = config.load().network
+    except config.ConfigError:
+        network = None
+    clear(sandbox, network=network)
     sandbox.root.rmdir()
 
 
 def collect(*, jobs: Path = JOBS) -> list[str]:
     """Remove what another boot left, what an epilog began to remove, and what is over a day old and
-    has no step; what is locked is in use. Returns what could not be removed, in words."""
+    has no step; what is locked is in use. Then free the addresses that rested. Returns what could
+    not be done, in words."""
     boot = record.boot_id()
     problems = []
-    for sandbox in _all(jobs):
+    for sandbox in sandboxes(jobs):
         try:
             with locked(sandbox.root, wait=False):
                 if is_garbage(sandbox, boot=boot):
@@ -50,16 +55,19 @@ def collect(*, jobs: Path = JOBS) -> list[str]:
             continue
         except Exception as error:
             problems.append(f"{sandbox.root.name}: {error}")
-    return problems
+    return problems + leases.free()
 
 
 def is_garbage(sandbox: Sandbox, *, boot: str) -> bool:
+    """Whether a sandbox, whose lock the caller holds, is nobody's."""
     if sandbox.tombstone.exists():
+        return True
+    # Whoever makes a sandbox holds its lock until the record is there: this maker was killed.
+    if not sandbox.record.exists():
         return True
     known = record.read(sandbox.record)
     if known is not None and known.get("boot") != boot:
         return True
-    # Without a record it is being made, or its maker was killed.
     if time.time() - sandbox.root.stat().st_mtime < _OLD:
         return False
     return not _has_step(sandbox.root.name)
@@ -72,11 +80,3 @@ def _has_step(job: str) -> bool:
         return True
     # slurmstepd listens on NODE_JOB.STEP there.
     return any(spool.glob(f"*_{job}.*"))
-
-
-def _all(jobs: Path) -> Iterator[Sandbox]:
-    try:
-        names = sorted(path.name for path in jobs.iterdir())
-    except FileNotFoundError:
-        return
-    yield from (Sandbox(jobs / name) for name in names if name.isdecimal())

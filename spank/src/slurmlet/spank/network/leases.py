@@ -1,0 +1,74 @@
+"""Addresses that rest: nobody gets a pod's address before its peers forgot the pod.
+
+Until CNI DEL is called the address stays leased. Each waiting DEL is a file of root's.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from slurmlet.spank import record
+from slurmlet.spank.lock import Busy, locked
+from slurmlet.spank.network import NetworkError, attachment, cni
+from slurmlet.spank.network.attachment import Attachment
+
+RESTING = Path("/run/slurmlet/resting")
+REST = 60.0
+"""Seconds; above what DNS answers and connections of peers outlive a pod by."""
+_RETRY = 600.0
+"""Seconds until a DEL that failed is tried again: a broken plugin must not cost each prolog."""
+_SECONDS = {False: 0.2, True: 8.0}
+"""How long a prolog or epilog goes on with this, by `early`; a DEL takes some 20 ms."""
+
+
+def rest(gone: Attachment, *, resting: Path | None = None) -> None:
+    """Note that the address of a removed sandbox may be freed later. Raises OSError."""
+    resting = resting or RESTING
+    resting.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = resting / f"{gone.container}.json"
+    if not path.exists():
+        _write(path, replace(gone, not_before=_now() + REST))
+
+
+def free(*, resting: Path | None = None, early: bool = False) -> list[str]:
+    """Free addresses that rested; with `early` all of them, rested or not. What another frees at
+    the moment is left to it. Returns what does not work, in words."""
+    resting = resting or RESTING
+    problems: list[str] = []
+    with suppress(FileNotFoundError, Busy), locked(resting, wait=early):
+        boot, end = record.boot_id(), _now() + _SECONDS[early]
+        for path, gone in _all(resting):
+            if not early and gone.boot == boot and _now() < gone.not_before:
+                continue
+            if _now() > end:
+                break
+            try:
+                cni.delete(
+                    gone.conf, container=gone.container, netns="", bin_dirs=gone.bin_dirs,
+                    previous=gone.result,
+                )  # fmt: skip
+                path.unlink(missing_ok=True)
+            except NetworkError as error:
+                problems.append(f"address of {gone.container}: {error}")
+                _write(path, replace(gone, not_before=_now() + _RETRY))
+    return problems
+
+
+def _all(resting: Path) -> Iterator[tuple[Path, Attachment]]:
+    for path in sorted(resting.glob("*.json")):
+        gone = attachment.read(path)
+        if gone is None:
+            path.unlink(missing_ok=True)
+        else:
+            yield path, gone
+
+
+def _write(path: Path, gone: Attachment) -> None:
+    record.write(path, attachment.encode(gone), mode=0o600)
+
+
+def _now() -> float:
+    # Of this boot; the clock on the wall may be set.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
