@@ -16,6 +16,8 @@ struct request {
     const char *target_text;
     const char *directory;
     const char *hostname;
+    /* --init: where to write why the command cannot run; -1 is standard error. */
+    int failure;
     char **command;
 };
 
@@ -24,6 +26,9 @@ struct request {
 int step(const struct request *request);
 /* Joins the sandbox and holds a new mount and PID namespace until standard input ends. */
 int anchor(const struct request *request);
+/* Runs the command, passes signals to it and reaps what is orphaned; returns its exit status, as
+ * which 128 and a signal's number stands for that. */
+int init(const struct request *request);
 
 /* Forks the first process in the joined PID namespace. In the child it returns 0; the parent passes
  * signals and terminal on, and returns -1 with the exit status to end with. `terminal`: standard

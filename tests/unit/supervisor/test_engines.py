@@ -68,6 +68,7 @@ def test_an_oci_bundle_says_it_all(tmp_path: Path) -> None:
     assert "ro" in binds["/data"]["options"]
     assert "rw" in binds["/etc/hosts"]["options"]
     assert launch.arguments[-1] == "c-1"
+    assert "--preserve-fds=1" in launch.arguments
 
 
 def test_only_root_keeps_capabilities() -> None:

@@ -57,9 +57,16 @@ class Process:
 
 
 def spawn(
-    argv: Sequence[str], *, environment: Mapping[str, str], stdin: int, stdout: int, stderr: int
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    more: Sequence[int] = (),
 ) -> Process:
-    """Start a program, found on this process's PATH, in a session of its own.
+    """Start a program, found on this process's PATH, in a session of its own; the descriptors in
+    `more` are its 3, 4 and so on.
 
     Raises:
         ProcessError: it cannot be started.
@@ -70,9 +77,8 @@ def spawn(
             list(argv),
             dict(environment),
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, stdin, 0),
-                (os.POSIX_SPAWN_DUP2, stdout, 1),
-                (os.POSIX_SPAWN_DUP2, stderr, 2),
+                (os.POSIX_SPAWN_DUP2, descriptor, number)
+                for number, descriptor in enumerate((stdin, stdout, stderr, *more))
             ],
             setsid=True,
             setsigmask=(),

@@ -17,9 +17,10 @@ from slurmlet.supervisor.files import make_mount_point, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
 from slurmlet.supervisor.hostfiles import hosts, resolv_conf
 from slurmlet.supervisor.images import Image, Images, Tell
+from slurmlet.supervisor.init import with_init
 from slurmlet.supervisor.logs import LogFile, copy_output
 from slurmlet.supervisor.oom import OomCounter
-from slurmlet.supervisor.process import Process, ProcessError, open_null, spawn
+from slurmlet.supervisor.process import Process, ProcessError, drain, open_null, spawn
 from slurmlet.supervisor.spec import SpecError, container_spec
 from slurmlet.supervisor.status import KILLED
 from slurmlet.supervisor.termination import make_message_file, message_path, read_message
@@ -146,8 +147,8 @@ class EngineRuntime:
             make_message_file(self._anchor.path(message))
             await self._mount_root(image, layer=layer, bundle=bundle)
             make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
-            launch = self._engine.launch(spec, place)
-            process, copies = self._spawn(
+            launch = self._engine.launch(with_init(spec), place)
+            process, copies, failure = self._spawn(
                 self._anchor.enter(launch.arguments), environment=launch.environment, log=log
             )
         except OSError as error:
@@ -167,6 +168,7 @@ class EngineRuntime:
             container=container,
             process=process,
             copies=copies,
+            failure=failure,
             log=log,
             anchor=self._anchor,
             engine=self._engine,
@@ -227,9 +229,11 @@ class EngineRuntime:
 
     def _spawn(
         self, arguments: list[str], *, environment: Mapping[str, str], log: LogFile
-    ) -> tuple[Process, list[asyncio.Task[None]]]:
+    ) -> tuple[Process, list[asyncio.Task[None]], asyncio.Task[bytes]]:
+        """The engine's process, who copies its output, and who reads why the command cannot run."""
         out, out_write = os.pipe()
         err, err_write = os.pipe()
+        failure, failure_write = os.pipe()
         try:
             with open_null() as null:
                 process = spawn(
@@ -238,18 +242,20 @@ class EngineRuntime:
                     stdin=null,
                     stdout=out_write,
                     stderr=err_write,
+                    more=(failure_write,),
                 )
         except ProcessError:
-            os.close(out)
-            os.close(err)
+            for reader in (out, err, failure):
+                os.close(reader)
             raise
         finally:
-            os.close(out_write)
-            os.close(err_write)
-        return process, [
+            for writer in (out_write, err_write, failure_write):
+                os.close(writer)
+        copies = [
             asyncio.create_task(copy_output(out, "stdout", log)),
             asyncio.create_task(copy_output(err, "stderr", log)),
         ]
+        return process, copies, asyncio.create_task(drain(failure))
 
 
 class EngineStarted:
@@ -260,6 +266,7 @@ class EngineStarted:
         container: Mapping[str, Any],
         process: Process,
         copies: list[asyncio.Task[None]],
+        failure: asyncio.Task[bytes],
         log: LogFile,
         anchor: Anchor,
         engine: Engine,
@@ -274,6 +281,7 @@ class EngineStarted:
         self._container = container
         self._process = process
         self._copies = copies
+        self._failure = failure
         self._log = log
         self._anchor = anchor
         self._engine = engine
@@ -288,12 +296,13 @@ class EngineStarted:
         code = await self._process.wait()
         if self._announcement:
             self._announcement.withdraw()
-        _, late = await asyncio.wait(self._copies, timeout=_DRAIN_TIMEOUT)
-        for copy in late:
-            copy.cancel()
+        ends = (*self._copies, self._failure)
+        _, late = await asyncio.wait(ends, timeout=_DRAIN_TIMEOUT)
+        for end in late:
+            end.cancel()
         self._log.finish()
-        error = ""
-        if code != 0 and self._error_file:
+        error = "" if self._failure in late else self._failure.result().decode(errors="replace")
+        if code != 0 and not error and self._error_file:
             error = self._engine.error(_read_text(self._anchor.path(self._error_file)))
         if error:
             return Exit(code=START_FAILED, error=error)

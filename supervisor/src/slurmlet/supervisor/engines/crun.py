@@ -4,7 +4,14 @@ import json
 import signal
 from typing import Any
 
-from slurmlet.supervisor.engines.interface import OOM_SCORE, ContainerSpec, Launch, Mount, Place
+from slurmlet.supervisor.engines.interface import (
+    FAILURE_FD,
+    OOM_SCORE,
+    ContainerSpec,
+    Launch,
+    Mount,
+    Place,
+)
 
 _PLAIN = ["nosuid", "noexec", "nodev"]
 _MASKED = (
@@ -39,6 +46,8 @@ class Crun:
                 f"--log={error_file}",
                 "--log-format=json",
                 "run",
+                # A count, from 3 on.
+                f"--preserve-fds={FAILURE_FD - 2}",
                 f"--bundle={place.bundle}",
                 place.id,
             ),

@@ -7,6 +7,8 @@ from typing import Protocol
 from slurmlet.supervisor.anchor import Anchor
 
 OOM_SCORE = 500
+FAILURE_FD = 3
+"""Where the engine finds, and hands on to the container, a pipe for why its command cannot run."""
 DEFAULT_CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -67,7 +69,8 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """The command that runs the container in the foreground, to be run inside the anchor, and the
-    file (of the anchor's namespace) in which the engine says why it could not."""
+    file (of the anchor's namespace) in which the engine says why it could not. It must hand
+    FAILURE_FD on."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)

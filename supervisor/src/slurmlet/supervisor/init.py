@@ -1,0 +1,19 @@
+"""Our first process of each container: it reaps, passes signals to the application and ends as it
+does (docs/architecture.md, Life of a pod). No I/O."""
+
+from dataclasses import replace
+
+from slurmlet.contracts.names import ENTER
+from slurmlet.supervisor.engines.interface import FAILURE_FD, ContainerSpec, Mount
+
+PATH = "/.slurmlet-init"
+"""Where it lies in a container. No image has that name, and nothing is hidden by it."""
+
+
+def with_init(spec: ContainerSpec) -> ContainerSpec:
+    """The same container below our init, which is mounted last so that nothing lies over it."""
+    return replace(
+        spec,
+        arguments=(PATH, "--init", f"--failure={FAILURE_FD}", "--", *spec.arguments),
+        mounts=(*spec.mounts, Mount(source=ENTER, target=PATH, read_only=True, directory=False)),
+    )

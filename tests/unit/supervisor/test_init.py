@@ -1,0 +1,22 @@
+"""What is put before a container's command."""
+
+from slurmlet.contracts.names import ENTER
+from slurmlet.supervisor.engines.interface import FAILURE_FD, ContainerSpec, Mount
+from slurmlet.supervisor.init import PATH, with_init
+
+
+def test_the_command_runs_below_our_init() -> None:
+    volume = Mount(source="/v", target="/data")
+    spec = ContainerSpec(
+        arguments=("--x", "y"),
+        environment={"A": "b"},
+        directory="/",
+        uid=5,
+        gid=6,
+        mounts=(volume,),
+    )
+    made = with_init(spec)
+    assert made.arguments == (PATH, "--init", f"--failure={FAILURE_FD}", "--", "--x", "y")
+    last = Mount(source=ENTER, target=PATH, read_only=True, directory=False)
+    assert made.mounts == (volume, last)
+    assert (made.uid, made.gid, made.environment) == (5, 6, {"A": "b"})
