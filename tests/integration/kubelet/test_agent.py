@@ -16,6 +16,7 @@ from tests.unit.kubelet.fakes import FakeSlurm
 
 from slurmlet.common import tls
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Credentials
+from slurmlet.common.reflector import key_of
 from slurmlet.controlplane.run import ControlPlane
 from slurmlet.kubelet import lease, plan
 from slurmlet.kubelet.api.auth import Authorizer
@@ -28,6 +29,8 @@ from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.podstatus import Known, annotations_for, patch_for, wanted
 from slurmlet.kubelet.records import Records
 from slurmlet.kubelet.registration import Registration
+from slurmlet.kubelet.services import api_forwarding
+from slurmlet.kubelet.servicewatch import API_SERVICE
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.streams import Streams
 
@@ -216,7 +219,16 @@ async def test_the_plan_has_content_and_a_bound_token(
         envFrom=[{"configMapRef": {"name": "plan"}}],
         volumes=[{"name": "s", "secret": {"secretName": "plan"}}],
     )
-    made = await allowed(lambda: plan.build(api, pod, ip="10.0.0.1", engine="crun", service_env={}))
+    made = await allowed(
+        lambda: plan.build(
+            api,
+            pod,
+            ip="10.78.1.7",
+            host_ip="10.0.0.1",
+            engine="crun",
+            surroundings=plan.Surroundings(service_env={}),
+        )
+    )
     assert made.config_maps == {"plan": {"colour": "green"}}
     files = {file.path: file.data for volume in made.volumes for file in volume.files}
     assert base64.b64decode(files["w"]) == b"xyz"
@@ -230,6 +242,16 @@ async def test_the_plan_has_content_and_a_bound_token(
     user = answer["status"]["user"]
     assert user["username"] == "system:serviceaccount:alice:default"
     assert user["extra"]["authentication.kubernetes.io/pod-uid"] == [pod["metadata"]["uid"]]
+
+
+async def test_the_node_may_see_services_and_finds_the_api_server_s(
+    node: Registration, api: Api
+) -> None:
+    items, _ = await api.list("/api/v1/services", {})
+    found = next(item for item in items if key_of(item) == API_SERVICE)
+    (forwarding,) = api_forwarding(found, server="https://10.77.0.1:6443")
+    assert forwarding.address == found["spec"]["clusterIP"]
+    assert (forwarding.port, forwarding.to_port) == (443, 6443)
 
 
 async def test_what_no_pod_refers_to_is_out_of_reach(

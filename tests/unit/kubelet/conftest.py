@@ -20,6 +20,7 @@ from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.records import Journal, Record, Records
+from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.submit import Submitter
 
@@ -64,6 +65,21 @@ class FakeSession:
         self.sent.append(message)
 
 
+@dataclass
+class FakeServices:
+    """What a watch of the Services says."""
+
+    items: list[Object] = field(default_factory=list)
+    api: Object | None = None
+    known: bool = True
+
+    def of(self, namespace: str) -> list[Object]:
+        return [item for item in self.items if item["metadata"]["namespace"] == namespace]
+
+    def api_service(self) -> Object | None:
+        return self.api
+
+
 class World:
     """Pods live in `api`; `store` is what the agent's reflector would hold."""
 
@@ -76,12 +92,14 @@ class World:
         self.broker = FakeBroker(self.slurm)
         self.events = FakeEvents()
         self.touched: list[str] = []
+        self.services = FakeServices()
         self.restart()
 
     def restart(self) -> None:
         """A new agent that knows only what is written down."""
         fakes: Any = (self.api, self.broker, self.events)
         api, broker, events = fakes
+        watch: Any = self.services
         config = Kubelet(
             server="https://10.77.0.1:6443",
             address="10.77.0.1",
@@ -117,6 +135,7 @@ class World:
             broker=broker,
             events=events,
             submitter=self.submitter,
+            updates=Updates(watch=watch, events=events, server=config.server),
         )
         self.orphans = Orphans(
             api=api,

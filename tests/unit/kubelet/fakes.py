@@ -56,7 +56,7 @@ class FakeSlurm:
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
     silent: bool = False
-    nodes: str = "c1|cpu|4|8000|idle|10.77.0.11|(null)\n"
+    nodes: str = "c1|cpu|4|8000|idle|10.77.0.11|c1|(null)\n"
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))

@@ -34,7 +34,10 @@ from slurmlet.contracts.podproto import (
 )
 from slurmlet.kubelet import channel as channels
 from slurmlet.kubelet import jobwatch
+from slurmlet.kubelet.address import RecordError, Signed
 from slurmlet.kubelet.channel import Channel
+from slurmlet.kubelet.plan import Surroundings
+from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.streams import StreamError, Streams
 
 SECONDS = 10
@@ -42,14 +45,32 @@ OPEN: list[aiohttp.ClientWebSocketResponse] = []
 """Sockets of the running test: one that is not closed would complain in a later one."""
 
 
+class FakeDecoder:
+    """Answers for munge."""
+
+    def __init__(self) -> None:
+        self.answer: Signed | Exception = RecordError("nothing was signed")
+        self.asked: list[str] = []
+
+    async def decode(self, record: str) -> Signed:
+        self.asked.append(record)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+SIGNED = Signed(job=101, uid=1001, host="c1.site", pod_uid=UID, pod_ip="10.78.1.5")
+
+
 class Port:
     """The agent's port and the pods behind it."""
 
-    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, *, pod_network: bool) -> None:
         self.world = world
         self.strangers: list[tuple[str, int]] = []
         self.streams = Streams()
-        fakes: Any = (world.api, world.events)
+        self.decoder = FakeDecoder()
+        fakes: Any = (world.api, world.events, self.decoder)
         self.channel = Channel(
             api=fakes[0],
             records=world.records,
@@ -57,7 +78,14 @@ class Port:
             events=fakes[1],
             streams=self.streams,
             key=KEY,
-            service_env={"KUBERNETES_SERVICE_HOST": "10.77.0.1"},
+            surroundings=Surroundings(
+                service_env={"KUBERNETES_SERVICE_HOST": "10.77.0.1"},
+                dns_servers=("10.77.0.1",),
+                cluster_domain="cluster.local",
+            ),
+            decoder=fakes[2],
+            pod_network=pod_network,
+            node_names=lambda name: {name, f"{name}.site"},
             synced=asyncio.Event(),
             pod_of=lambda uid: world.live() if world.exists() and uid == UID else None,
             engine_of=lambda _: "crun",
@@ -112,8 +140,11 @@ class Supervisor:
 
 
 @pytest.fixture
-async def port(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
-    found = Port(world, monkeypatch)
+async def port(
+    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Port]:
+    """The parameter, if any, says whether pods have a network of their own."""
+    found = Port(world, monkeypatch, pod_network=bool(getattr(request, "param", False)))
     runner = web.AppRunner(found.channel.application(), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -183,7 +214,8 @@ async def test_hello_plan_status(port: Port, client: aiohttp.ClientSession) -> N
     assert made.pod["metadata"]["uid"] == UID
     assert made.config_maps == {"settings": {"colour": "green"}}
     assert base64.b64decode(made.volumes[0].files[0].data) == b"a-token"
-    assert (made.pod_ip, made.engine) == ("127.0.0.1", "crun")
+    assert (made.pod_ip, made.host_ip, made.engine) == ("127.0.0.1", "127.0.0.1", "crun")
+    assert (made.dns_servers, made.cluster_domain) == (("10.77.0.1",), "cluster.local")
     assert made.service_env["KUBERNETES_SERVICE_HOST"] == "10.77.0.1"
     bound = next(body for _, path, body in world.api.log if path.endswith("/token"))
     assert bound["spec"]["boundObjectRef"]["uid"] == UID
@@ -377,6 +409,102 @@ async def connected(port: Port, client: aiohttp.ClientSession) -> Supervisor:
     await supervisor.send(replace(HELLO, planned=True))
     await settled(lambda: port.world.record().session)
     return supervisor
+
+
+async def believed(port: Port, client: aiohttp.ClientSession, **said: Any) -> Plan:
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, **said))
+    return await supervisor.plan()
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+async def test_a_pod_has_the_address_that_root_on_its_node_signed(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    port.decoder.answer = SIGNED
+    await with_job(port.world)
+    made = await believed(port, client, record="MUNGE:1:")
+    assert port.decoder.asked == ["MUNGE:1:"]
+    assert (made.pod_ip, made.host_ip) == ("10.78.1.5", "127.0.0.1")
+    await port.world.sync()
+    status = port.world.live()["status"]
+    assert (status["podIP"], status["hostIP"]) == ("10.78.1.5", "127.0.0.1")
+    assert (status["podIPs"], status["hostIPs"]) == ([{"ip": "10.78.1.5"}], [{"ip": "127.0.0.1"}])
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("said", "answer", "words"),
+    [
+        ({}, SIGNED, "no sandbox: its node has signed no record"),
+        ({"problem": "no addresses left"}, SIGNED, "no sandbox: no addresses left"),
+        ({"record": "x"}, RecordError("not made by root"), "not made by root"),
+        ({"record": "x"}, replace(SIGNED, job=102), "of job 102 and another pod"),
+        ({"record": "x"}, replace(SIGNED, uid=1002), "another pod or user"),
+        ({"record": "x"}, replace(SIGNED, pod_uid=UID[::-1]), "another pod or user"),
+        ({"record": "x"}, replace(SIGNED, host="c2"), "made on c2"),
+        ({"record": "x"}, replace(SIGNED, pod_ip="127.0.0.1"), "which no pod can have"),
+    ],
+)
+async def test_a_pod_that_cannot_prove_its_address_ends_and_says_why(
+    port: Port,
+    client: aiohttp.ClientSession,
+    said: dict[str, Any],
+    answer: Signed | Exception,
+    words: str,
+) -> None:
+    world = port.world
+    port.decoder.answer = answer
+    await with_job(world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, **said))
+    bye = await supervisor.receive()
+    assert isinstance(bye, Bye)
+    assert words in bye.reason
+    assert await supervisor.receive() is None
+    assert world.events.reasons()[-1] == "FailedCreatePodSandBox"
+    await world.sync()
+    status = world.live()["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "FailedCreatePodSandBox")
+    assert words in status["message"]
+    assert "podIP" not in status
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+async def test_a_silent_munge_decides_nothing(port: Port, client: aiohttp.ClientSession) -> None:
+    port.decoder.answer = CommandError("unmunge: exit code 6: no socket", code=6)
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, record="x"))
+    assert await supervisor.receive() is None
+    port.decoder.answer = SIGNED
+    assert (await believed(port, client, record="x")).pod_ip == "10.78.1.5"
+    assert "FailedCreatePodSandBox" not in port.world.events.reasons()
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+@pytest.mark.parametrize(
+    ("spec", "record"), [({"hostNetwork": True}, None), ({}, replace(SIGNED, pod_ip=""))]
+)
+async def test_a_pod_in_its_nodes_network_has_its_nodes_address(
+    port: Port, client: aiohttp.ClientSession, spec: dict[str, Any], record: Signed | None
+) -> None:
+    if record:
+        port.decoder.answer = record
+    await with_job(port.world, **spec)
+    made = await believed(port, client, record="x" if record else None)
+    assert (made.pod_ip, made.host_ip) == ("127.0.0.1", "127.0.0.1")
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+async def test_an_address_that_the_pod_has_stays(port: Port, client: aiohttp.ClientSession) -> None:
+    """The agent was restarted; munge need not be asked for a thousand pods at once."""
+    await with_job(port.world, status={"phase": "Running", "podIP": "10.78.1.5"})
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, planned=True, record="x"))
+    await settled(lambda: port.world.record().session)
+    assert port.world.record().ip == "10.78.1.5"
+    assert port.decoder.asked == []
 
 
 async def test_a_stream_is_dialled_back(port: Port, client: aiohttp.ClientSession) -> None:

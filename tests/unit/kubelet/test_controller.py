@@ -39,7 +39,8 @@ async def running(world: World, **changes: Any) -> FakeSession:
     world.slurm.jobs[101].state, world.slurm.jobs[101].node = "RUNNING", "c1"
     session = FakeSession()
     record = world.record()
-    record.session, record.report, record.ip = session, report("running", phase="Running"), "10.1"
+    record.session, record.report = session, report("running", phase="Running")
+    record.ip = record.host_ip = "10.1"
     await world.watch.poll()
     await world.sync()
     assert world.live()["status"]["phase"] == "Running"

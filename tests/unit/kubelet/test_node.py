@@ -12,10 +12,10 @@ from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.slurm import capacity
 
 SINFO = """\
-c1|cpu|4|8000|idle|10.77.0.11|gpu:tesla:2(S:0-1)
-c1|debug|4|8000|idle|10.77.0.11|gpu:tesla:2(S:0-1)
-c2|cpu|8|16000|down*|c2.site|(null)
-c3|big|64|512000|mix-|c3|gpu:a100:3,gpu:h100:1,tmpdisk:500G
+c1|cpu|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)
+c1|debug|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)
+c2|cpu|8|16000|down*|c2.site|c2|(null)
+c3|big|64|512000|mix-|c3|c3|gpu:a100:3,gpu:h100:1,tmpdisk:500G
 not a line
 """
 CONFIG = Kubelet(server="https://10.77.0.1:6443", address="10.77.0.1")

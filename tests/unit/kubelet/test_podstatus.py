@@ -68,11 +68,17 @@ def test_a_job_without_supervisor_is_creating() -> None:
 
 
 def test_a_running_pod() -> None:
-    known = Known(job=job("RUNNING"), report=report("running", phase="Running"), ip="10.77.0.11")
+    known = Known(
+        job=job("RUNNING"),
+        report=report("running", phase="Running"),
+        ip="10.78.1.9",
+        host_ip="10.77.0.11",
+    )
     status = status_of(known)
     assert status["phase"] == "Running"
-    assert status["podIP"] == status["hostIP"] == "10.77.0.11"
-    assert status["podIPs"] == [{"ip": "10.77.0.11"}]
+    assert (status["podIP"], status["hostIP"]) == ("10.78.1.9", "10.77.0.11")
+    assert status["podIPs"] == [{"ip": "10.78.1.9"}]
+    assert status["hostIPs"] == [{"ip": "10.77.0.11"}]
     assert main_state(status) == {"running": {"startedAt": "2026-01-01T00:00:05Z"}}
     for kind in ("Ready", "ContainersReady", "Initialized", "PodReadyToStartContainers"):
         assert condition(status, kind)["status"] == "True", kind

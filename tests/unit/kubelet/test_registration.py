@@ -57,7 +57,7 @@ async def test_more_nodes_are_told_at_once() -> None:
     node, _ = registration(api, slurm)
     await node.look()
     await node.post()
-    slurm.nodes += "c2|cpu|8|16000|idle|10.77.0.12|(null)\n"
+    slurm.nodes += "c2|cpu|8|16000|idle|10.77.0.12|c2|(null)\n"
     node._looked = -1000.0
     await node.look()
     await node.post()

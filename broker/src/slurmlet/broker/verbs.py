@@ -20,7 +20,6 @@ from slurmlet.contracts.names import (
     ENV_POD_UID,
     ENV_TOKEN,
     JOB_SCRIPT,
-    SANDBOX_MODE,
 )
 from slurmlet.contracts.request import JobRequest, sbatch_argv
 from slurmlet.contracts.site import user_dir
@@ -86,7 +85,7 @@ def submit(request: Submit, *, identity: Identity, account: Account, settings: S
     ]
     try:
         signed = credential(
-            settings.broker.munge, uid=account.uid, pod_uid=request.uid, mode=SANDBOX_MODE
+            settings.broker.munge, uid=account.uid, pod_uid=request.uid, mode=request.sandbox
         )
     except CredentialError as error:
         return Answer(error=str(error), retry=True)

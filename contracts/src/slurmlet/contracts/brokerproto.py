@@ -12,6 +12,7 @@ from typing import Any
 
 from slurmlet.contracts.annotations import option_problem
 from slurmlet.contracts.codec import CodecError, decode, encode
+from slurmlet.contracts.names import SANDBOX_MODES
 from slurmlet.contracts.request import DEFAULT_GRACE_SECONDS
 
 MAX_REQUEST = 64 * 1024
@@ -35,7 +36,8 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submit:
-    """sbatch for a pod, as the user of its namespace. `token` is secret."""
+    """sbatch for a pod, as the user of its namespace. `token` is secret, `sandbox` is one of
+    SANDBOX_MODES."""
 
     namespace: str
     pod: str
@@ -45,6 +47,7 @@ class Submit:
     agent: str
     token: str = field(repr=False)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
+    sandbox: str = SANDBOX_MODES[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,8 @@ def _check(request: Request) -> None:
         _match(TOKEN, request.token, "token")
         _range(request.attempt, "attempt", 0, 10**6)
         _range(request.grace_seconds, "grace_seconds", 0, MAX_GRACE)
+        if request.sandbox not in SANDBOX_MODES:
+            raise RefusedError(f"sandbox: not one of {', '.join(SANDBOX_MODES)}")
         for name, value in request.options.items():
             problem = option_problem(name, value)
             if problem:

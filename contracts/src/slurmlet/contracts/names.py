@@ -9,8 +9,8 @@ BROKER_SOCKET = "/run/slurmlet/broker.sock"
 RELEASE = "/opt/slurmlet/current"
 ENTER = f"{RELEASE}/bin/slurmlet-enter"
 SANDBOX_JOBS = "/run/slurmlet/jobs"
-SANDBOX_MODE = "host"
-"""Pods use their node's network."""
+SANDBOX_MODES = ("host", "net")
+"""What network a sandbox has: its node's, or one of its own."""
 
 SCHEDULER_NAME = "slurmlet-scheduler"
 NODE_NAME = "slurm"

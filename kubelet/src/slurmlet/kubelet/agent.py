@@ -16,6 +16,7 @@ from slurmlet.contracts.identity import IdentityError
 from slurmlet.contracts.names import ENGINE_ANNOTATION
 from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import plan
+from slurmlet.kubelet.address import Decoder
 from slurmlet.kubelet.api.auth import Authorizer
 from slurmlet.kubelet.api.podlogs import PodLogs
 from slurmlet.kubelet.api.server import MAX_STREAMS, KubeletApi
@@ -29,8 +30,10 @@ from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.orphans import Orphans
+from slurmlet.kubelet.plan import Surroundings
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.registration import Registration
+from slurmlet.kubelet.servicewatch import ServiceWatch, Updates
 from slurmlet.kubelet.slurm.process import Commands
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.streams import Streams
@@ -74,6 +77,7 @@ class Agent:
         self._holding = Holding()
         self._events = Events(api, node=config.node_name)
         self._identities = Identities(config.identity_file)
+        self._services = ServiceWatch(watching, on_change=self._services_changed)
         broker = Broker(config.broker_socket)
         submitter = Submitter(
             api=api,
@@ -99,6 +103,7 @@ class Agent:
             broker=broker,
             events=self._events,
             submitter=submitter,
+            updates=Updates(watch=self._services, events=self._events, server=config.server),
         )
         self._orphans = Orphans(
             api=api,
@@ -126,12 +131,19 @@ class Agent:
             events=self._events,
             streams=streams,
             key=key,
-            service_env=plan.service_environment(config.server),
+            surroundings=Surroundings(
+                service_env=plan.service_environment(config.server),
+                dns_servers=config.dns_servers,
+                cluster_domain=config.cluster_domain,
+            ),
+            decoder=Decoder(commands=Commands(config.slurm_bin), unmunge=config.unmunge),
+            pod_network=config.pod_network,
             synced=self._pods.synced,
             pod_of=self._pod_of,
             engine_of=self._engine_of,
             node_address=self._node_address,
             user_of=self._user_of,
+            node_names=self._node_names,
             touch=self._touch,
             stranger=self._stranger,
             duplicate=submitter.cancel,
@@ -153,6 +165,7 @@ class Agent:
         config = self._config
         yield self._registration.run()
         yield self._pods.run()
+        yield self._services.run()
         yield self._watch.run()
         yield self._events.run()
         yield self._queue.run()
@@ -238,6 +251,15 @@ class Agent:
             return self._identities.current().lookup(namespace).user
         except (ConfigError, IdentityError):
             return ""
+
+    def _node_names(self, name: str) -> set[str]:
+        found = self._registration.nodes.get(name)
+        return {name, found.hostname} - {""} if found else {name}
+
+    def _services_changed(self, namespace: str | None) -> None:
+        for record in self._records:
+            if record.session and namespace in (None, record.namespace):
+                self._queue.add(record.key)
 
     def _problem(self) -> str:
         silent = time.monotonic() - self._pods.last_heard

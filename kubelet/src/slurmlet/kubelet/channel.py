@@ -6,7 +6,7 @@ import re
 import socket as sockets
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,10 +24,12 @@ from slurmlet.contracts.podproto import (
 )
 from slurmlet.kubelet import hello as hellos
 from slurmlet.kubelet import plan, podstatus
+from slurmlet.kubelet.address import Decoder, RecordError, proved, uses_host_network
 from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.hello import Verdict
 from slurmlet.kubelet.identities import name_of, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.plan import Surroundings
 from slurmlet.kubelet.records import Record, Records
 from slurmlet.kubelet.session import Connection, Handlers, listen
 from slurmlet.kubelet.slurm.process import CommandError
@@ -43,6 +45,9 @@ DIALLING = 4
 """Connections with a pod's token whose hello was not believed yet: a supervisor has one, and one
 more when the network swallowed that."""
 HEARTBEAT_SECONDS = 20
+NO_SANDBOX = "FailedCreatePodSandBox"
+MAX_PROBLEM = 500
+"""Characters of what a supervisor says about its sandbox, as many as the prolog writes."""
 _BEARER = re.compile(r"Bearer ([0-9a-f]{64})")
 
 
@@ -51,7 +56,9 @@ class Channel:
     """`pod_of` finds a pod of the store by UID, `touch` asks for work on a record; `stranger` is
     told of an authentic job (pod UID, job id) whose pod is not in the store, `duplicate` of one
     whose pod has another job (namespace, job id). `node_address` is Slurm's name for a node's
-    address, `user_of` the user of a namespace's pods, empty if nobody knows."""
+    address, `node_names` are all of its names, `user_of` the user of a namespace's pods, empty if
+    nobody knows. `pod_network` says that a pod must prove an address unless it asks for its node's
+    network."""
 
     api: Api
     records: Records
@@ -59,12 +66,15 @@ class Channel:
     events: Events
     streams: Streams
     key: bytes
-    service_env: dict[str, str]
+    surroundings: Surroundings
+    decoder: Decoder
+    pod_network: bool
     synced: asyncio.Event
     pod_of: Callable[[str], Object | None]
     engine_of: Callable[[Object], str]
     node_address: Callable[[str], str]
     user_of: Callable[[str], str]
+    node_names: Callable[[str], Collection[str]]
     touch: Callable[[Record], None]
     stranger: Callable[[str, int], None]
     duplicate: Callable[[str, int], Awaitable[bool]]
@@ -182,8 +192,56 @@ class Channel:
             await connection.socket.close()
             return None
         record.job_id = said.job_id
-        record.ip = connection.peer
+        try:
+            record.ip = await self._address(pod, connection, said, uid=job.uid if job else -1)
+        except CommandError as error:
+            log.info(
+                "hello of %s, job %d: cannot be judged now: %s", record.key, said.job_id, error
+            )
+            return None
+        except RecordError as error:
+            await self._without_address(pod, record, connection, str(error))
+            return None
+        record.host_ip = connection.peer
         return record
+
+    async def _address(self, pod: Object, connection: Connection, said: Hello, *, uid: int) -> str:
+        """The pod's own address, or its node's if it has none.
+
+        Raises:
+            RecordError: it must have one and cannot prove it.
+            CommandError: the proof cannot be looked at now.
+        """
+        known = (pod.get("status") or {}).get("podIP")
+        if known:
+            # Of this job: no other was ever believed. The agent may have been away since.
+            return str(known)
+        if uses_host_network(pod) or not self.pod_network:
+            return connection.peer
+        if said.record is None:
+            why = said.problem or "its node has signed no record of one: see the node's slurmd log"
+            raise RecordError(f"the pod has no sandbox: {why[:MAX_PROBLEM]}")
+        own = proved(
+            await self.decoder.decode(said.record),
+            job=said.job_id,
+            uid=uid,
+            pod_uid=pod["metadata"]["uid"],
+            hosts=self.node_names(said.host),
+        )
+        return own or connection.peer
+
+    async def _without_address(
+        self, pod: Object, record: Record, connection: Connection, why: str
+    ) -> None:
+        """Send the supervisor away and end the pod: another try would be on the same terms."""
+        log.warning("%s: job %s has no address: %s", record.key, record.job_id, why)
+        self.events.emit(pod, NO_SANDBOX, why, kind="Warning")
+        record.report = Status(
+            seq=0, phase="Failed", containers=(), final=True, reason=NO_SANDBOX, message=why
+        )
+        self.touch(record)
+        await connection.bye(why)
+        await connection.socket.close()
 
     async def _converse(self, record: Record, connection: Connection, *, planned: bool) -> None:
         if isinstance(record.session, Connection):
@@ -223,8 +281,9 @@ class Channel:
                     self.api,
                     pod,
                     ip=record.ip,
+                    host_ip=record.host_ip,
                     engine=self.engine_of(pod),
-                    service_env=self.service_env,
+                    surroundings=self.surroundings,
                 )
                 await connection.send_plan(made)
                 return

@@ -16,6 +16,7 @@ from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.podstatus import Known
 from slurmlet.kubelet.records import Journal, Record, Records
+from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.slurm.states import Meaning, hopeless, observe
 from slurmlet.kubelet.submit import Submitter, pod_path
@@ -47,6 +48,7 @@ class Controller:
     broker: Broker
     events: Events
     submitter: Submitter
+    updates: Updates
 
     async def sync(self, key: str) -> float | None:
         """Bring one pod further; the result is when to look again, in seconds.
@@ -88,6 +90,10 @@ class Controller:
             return None
         if record.report_is_final:
             return ENDING_SECONDS
+        try:
+            await self.updates.tell(pod, record)
+        except (ConnectionError, TimeoutError) as error:
+            log.info("%s: not told of Services: %s", record.key, error)
         return pause
 
     async def _see_out(self, pod: Object, record: Record) -> float | None:
@@ -167,6 +173,7 @@ class Controller:
             job=job,
             report=record.report,
             ip=record.ip,
+            host_ip=record.host_ip,
             gone=gone,
         )
         written = record.report

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,16 @@ from slurmlet.kubelet.references import CONFIG_MAP, SECRET, Found, Reference
 
 DEFAULT_TOKEN_SECONDS = 3600
 _COLLECTIONS = {CONFIG_MAP: "configmaps", SECRET: "secrets"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is the same for all pods: variables that lead to the API server, and who answers for
+    names of the cluster."""
+
+    service_env: Mapping[str, str]
+    dns_servers: tuple[str, ...] = ()
+    cluster_domain: str = ""
 
 
 class NotReadyError(Exception):
@@ -36,9 +47,15 @@ async def fetch(api: Api, namespace: str, wanted: Iterable[Reference]) -> Found:
 
 
 async def build(
-    api: Api, pod: Mapping[str, Any], *, ip: str, engine: str, service_env: Mapping[str, str]
+    api: Api,
+    pod: Mapping[str, Any],
+    *,
+    ip: str,
+    host_ip: str,
+    engine: str,
+    surroundings: Surroundings,
 ) -> Plan:
-    """The plan of a pod whose job runs on the host of address `ip`.
+    """The plan of a pod of address `ip`, whose job runs on the host of address `host_ip`.
 
     Raises:
         NotReadyError: a reference that the volumes need is missing.
@@ -63,9 +80,11 @@ async def build(
         config_maps=_data(CONFIG_MAP, in_env, found),
         secrets=_data(SECRET, in_env, found),
         pod_ip=ip,
-        host_ip=ip,
+        host_ip=host_ip,
         engine=engine,
-        service_env=service_env,
+        service_env=surroundings.service_env,
+        dns_servers=surroundings.dns_servers,
+        cluster_domain=surroundings.cluster_domain,
     )
 
 

@@ -32,8 +32,9 @@ class Known:
     """What the agent knows of a pod.
 
     `waiting` is reason and message while there is no job that could say more; `refused` ends the
-    pod for good. `report` is the newest of the supervisor, `ip` the address of its node. `gone`
-    says that nothing of the pod runs any more, or ever will, whatever else is known.
+    pod for good. `report` is the newest of the supervisor, `ip` the pod's address, `host_ip` that
+    of its node. `gone` says that nothing of the pod runs any more, or ever will, whatever else is
+    known.
     """
 
     waiting: tuple[str, str] = ("ContainerCreating", "")
@@ -41,6 +42,7 @@ class Known:
     job: JobFacts | None = None
     report: Status | None = None
     ip: str = ""
+    host_ip: str = ""
     gone: bool = False
 
 
@@ -325,8 +327,8 @@ def _addresses(live: Mapping[str, Any], known: Known) -> Object:
     if live.get("podIP") or not known.ip:
         return {}
     return {
-        "hostIP": known.ip,
-        "hostIPs": [{"ip": known.ip}],
+        "hostIP": known.host_ip,
+        "hostIPs": [{"ip": known.host_ip}],
         "podIP": known.ip,
         "podIPs": [{"ip": known.ip}],
     }

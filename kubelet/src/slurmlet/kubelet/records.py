@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slurmlet.contracts.names import ATTEMPT_ANNOTATION, JOB_ID_ANNOTATION
-from slurmlet.contracts.podproto import FromAgent, Status
+from slurmlet.contracts.podproto import FromAgent, Status, Update
 from slurmlet.kubelet.slurm.query import JobFacts
 
 
@@ -29,9 +29,12 @@ class Record:
     """A pod by UID. Times are of time.monotonic().
 
     `job_id` is None until a job is known, `over` says that it ended or that there never was one.
-    `facts` is what was last heard of it. `waiting` and `refused` are what to show while there is
-    no job; `retry_at` and `failures` space out submissions. `stopped_for` is the deletionTimestamp
-    for which a session (by id) was told to stop, `cancelled_at` when scancel was last asked for.
+    `facts` is what was last heard of it. `ip` is the pod's address and `host_ip` its node's, both
+    empty until a supervisor was believed. `told` is what the session (by id) knows of Services,
+    `complaints` what the pod's author was told of them. `waiting` and `refused` are what to show
+    while there is no job; `retry_at` and `failures` space out submissions. `stopped_for` is the
+    deletionTimestamp for which a session (by id) was told to stop, `cancelled_at` when scancel was
+    last asked for.
     """
 
     uid: str
@@ -42,6 +45,7 @@ class Record:
     job_id: int | None = None
     facts: JobFacts | None = None
     ip: str = ""
+    host_ip: str = ""
     report: Status | None = None
     session: Session | None = None
     waiting: tuple[str, str] = ("ContainerCreating", "")
@@ -53,6 +57,8 @@ class Record:
     cancelled_at: float | None = None
     ended_at: float | None = None
     final_at: float | None = None
+    told: tuple[int, Update] | None = None
+    complaints: frozenset[str] = frozenset()
     over: bool = False
 
     @property

@@ -22,6 +22,7 @@ from slurmlet.contracts.names import (
 )
 from slurmlet.contracts.request import grace_seconds
 from slurmlet.kubelet import plan, preflight, references
+from slurmlet.kubelet.address import uses_host_network
 from slurmlet.kubelet.brokerclient import Broker, BrokerError
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.events import Events
@@ -230,6 +231,7 @@ class Submitter:
             agent=f"{self.config.address}:{self.config.supervisor_port}",
             token=token,
             grace_seconds=grace_seconds(pod),
+            sandbox="net" if self.config.pod_network and not uses_host_network(pod) else "host",
         )
         try:
             answer, _ = await self.broker.ask(request)

@@ -9,10 +9,12 @@ _UNUSABLE = re.compile(r"down|drain|drng|drained|fail|boot|unk|inval|futr|maint|
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmNode:
-    """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there."""
+    """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there, `hostname`
+    what the node calls itself."""
 
     name: str
     address: str
+    hostname: str = ""
     cpus: int
     memory: int
     usable: bool
@@ -34,16 +36,19 @@ def parse(text: str) -> dict[str, SlurmNode]:
     nodes: dict[str, SlurmNode] = {}
     partitions: dict[str, list[str]] = {}
     for line in text.splitlines():
-        fields = line.split("|", 6)
-        if len(fields) != 7:
+        fields = line.split("|", 7)
+        if len(fields) != 8:
             continue
-        name, partition, cpus, memory, state, address, gres = (item.strip() for item in fields)
+        name, partition, cpus, memory, state, address, hostname, gres = (
+            item.strip() for item in fields
+        )
         if not cpus.isdecimal() or not memory.isdecimal():
             continue
         partitions.setdefault(name, []).append(partition)
         nodes[name] = SlurmNode(
             name=name,
             address=address,
+            hostname=hostname,
             cpus=int(cpus),
             memory=int(memory),
             # A trailing * says that the node does not answer.

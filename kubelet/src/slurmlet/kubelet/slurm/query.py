@@ -114,7 +114,7 @@ class Slurm:
         Raises:
             CommandError: slurmctld did not answer.
         """
-        return await self._run(["sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%t|%o|%G"])
+        return await self._run(["sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%t|%o|%n|%G"])
 
     async def version(self) -> str:
         """Slurm's release, such as 24.11.5.
