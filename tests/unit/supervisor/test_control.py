@@ -17,15 +17,18 @@ from slurmlet.contracts.podproto import (
     Event,
     Hello,
     OpenStream,
+    Redirection,
     Status,
     Stop,
     StreamFailed,
+    Update,
 )
 from slurmlet.supervisor import control as control_module
 from slurmlet.supervisor import websocket
 from slurmlet.supervisor.config import Job
 from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.logs import LogFile
+from slurmlet.supervisor.sandbox import Proof
 from slurmlet.supervisor.streams import Streams
 
 from .agents import Agent, give
@@ -49,11 +52,17 @@ class Here:
         self.tls = tls
         self.stops: list[Stop] = []
         self.requests: list[OpenStream] = []
+        self.updates: list[Update] = []
         self.job = Job(
             job_id=7, host="c1", agent_host=host, agent_port=agent.port, pod_uid=UID, token=TOKEN
         )
         self.control = Control(
-            self.job, tls=tls, on_stop=self.stops.append, on_stream=self.requests.append
+            self.job,
+            tls=tls,
+            on_stop=self.stops.append,
+            on_stream=self.requests.append,
+            on_update=self.updates.append,
+            proof=Proof(record="MUNGE:x:"),
         )
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -85,7 +94,7 @@ async def test_hello_gets_a_plan_in_chunks(agent: Agent, authority: trustme.CA) 
         here = Here(agent, authority)
         async with here.running() as control:
             assert await asyncio.wait_for(asyncio.shield(control.plan), 10) == plan
-    assert agent.received[0] == Hello(job_id=7, host="c1")
+    assert agent.received[0] == Hello(job_id=7, host="c1", record="MUNGE:x:")
     assert agent.paths == [f"/v1/pods/{UID}/control"]
     assert agent.bearers == [f"Bearer {TOKEN}"]
 
@@ -120,7 +129,7 @@ async def test_an_agent_that_comes_back_gets_the_newest_snapshot(
     async with agent.listening(agent.port):
         await asyncio.wait_for(control.acknowledged(3), 10)
     await connection.__aexit__(None, None, None)
-    assert agent.received[0] == Hello(job_id=7, host="c1", planned=True)
+    assert agent.received[0] == Hello(job_id=7, host="c1", planned=True, record="MUNGE:x:")
     assert agent.of(Status) == [status(3, final=True)]
 
 
@@ -132,9 +141,11 @@ async def test_commands_arrive(agent: Agent, authority: trustme.CA) -> None:
             await agent.until(lambda: agent.received)
             await agent.send(Stop(grace=2.5))
             await agent.send(request)
-            await here.until(lambda: here.requests)
+            await agent.send(Update(services=(Redirection(port=80, target_port=8080),)))
+            await here.until(lambda: here.updates)
     assert here.stops == [Stop(grace=2.5)]
     assert here.requests == [request]
+    assert here.updates[0].services[0].target_port == 8080
 
 
 async def test_bye_before_a_plan_is_the_answer(agent: Agent, authority: trustme.CA) -> None:

@@ -15,9 +15,8 @@ from slurmlet.supervisor.hints import (
     is_ready,
     start_time,
 )
-from slurmlet.supervisor.hostfiles import hosts, pod_hostname
 from slurmlet.supervisor.process import ProcessError
-from slurmlet.supervisor.sandbox import find_sandbox
+from slurmlet.supervisor.sandbox import Proof, find_proof, find_sandbox
 
 POD: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "alice"},
@@ -122,16 +121,17 @@ def test_the_sandbox_is_found_or_its_error_told(tmp_path: Path) -> None:
         find_sandbox(12, jobs=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("spec", "name"),
-    [
-        ({}, "web"),
-        ({"hostname": "h"}, "h"),
-        ({"hostNetwork": True}, ""),
-        ({"hostname": "x" * 70}, "x" * 63),
-    ],
-)
-def test_a_pod_has_its_own_host_name_and_finds_it(spec: dict[str, Any], name: str) -> None:
-    assert pod_hostname({"metadata": {"name": "web"}, "spec": spec}) == name
-    text = hosts(spec, node="127.0.0.1 localhost\n", hostname=name)
-    assert (f"127.0.1.1\t{name}\n" in text) is bool(name)
+def test_what_root_signed_is_brought_along_or_why_there_is_nothing(tmp_path: Path) -> None:
+    assert find_proof(12, jobs=tmp_path) == Proof()
+    directory = tmp_path / "12"
+    directory.mkdir()
+    (directory / "record.json").write_text(json.dumps({"namespaces": {"user": {}}}))
+    missing = find_proof(12, jobs=tmp_path)
+    assert missing.record is None
+    assert "record.munge" in str(missing.problem)
+    (directory / "record.munge").write_text("MUNGE:abc:\n")
+    assert find_proof(12, jobs=tmp_path) == Proof(record="MUNGE:abc:")
+    (directory / "record.json").write_text(json.dumps({"error": "no addresses"}))
+    assert find_proof(12, jobs=tmp_path) == Proof(
+        problem="the pod's sandbox could not be made: no addresses"
+    )

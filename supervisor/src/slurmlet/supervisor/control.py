@@ -22,11 +22,13 @@ from slurmlet.contracts.podproto import (
     Status,
     Stop,
     StreamFailed,
+    Update,
     decode_message,
     encode_message,
     join_plan,
 )
 from slurmlet.supervisor.config import Job
+from slurmlet.supervisor.sandbox import Proof
 from slurmlet.supervisor.websocket import ChannelError, WebSocket, connect
 
 LOG = logging.getLogger("slurmlet.supervisor")
@@ -50,12 +52,16 @@ class Control:
         tls: ssl.SSLContext,
         on_stop: Callable[[Stop], None],
         on_stream: Callable[[OpenStream], None],
+        on_update: Callable[[Update], None],
+        proof: Proof,
     ) -> None:
         self.plan: asyncio.Future[Plan | Bye] = asyncio.get_running_loop().create_future()
         self._job = job
         self._tls = tls
         self._on_stop = on_stop
         self._on_stream = on_stream
+        self._on_update = on_update
+        self._proof = proof
         self._status: Status | None = None
         self._acknowledged = 0
         self._acked = asyncio.Event()
@@ -112,7 +118,13 @@ class Control:
             await socket.close()
 
     async def _converse(self, socket: WebSocket) -> None:
-        hello = Hello(job_id=self._job.job_id, host=self._job.host, planned=self.plan.done())
+        hello = Hello(
+            job_id=self._job.job_id,
+            host=self._job.host,
+            planned=self.plan.done(),
+            record=self._proof.record,
+            problem=self._proof.problem,
+        )
         await socket.send(encode_message(hello))
         tasks = [
             asyncio.create_task(self._receive(socket)),
@@ -175,6 +187,8 @@ class Control:
             elif isinstance(message, Ack):
                 self._acknowledged = max(self._acknowledged, message.seq)
                 self._acked.set()
+            elif isinstance(message, Update):
+                self._on_update(message)
             elif isinstance(message, Stop):
                 self._on_stop(message)
             elif isinstance(message, OpenStream):

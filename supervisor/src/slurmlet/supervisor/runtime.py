@@ -15,10 +15,10 @@ from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, 
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
 from slurmlet.supervisor.files import make_mount_point, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
-from slurmlet.supervisor.hostfiles import hosts, resolv_conf
 from slurmlet.supervisor.images import Image, Images, Tell
 from slurmlet.supervisor.init import with_init
 from slurmlet.supervisor.logs import LogFile, copy_output
+from slurmlet.supervisor.network import Network
 from slurmlet.supervisor.oom import OomCounter
 from slurmlet.supervisor.process import Process, ProcessError, drain, open_null, spawn
 from slurmlet.supervisor.spec import SpecError, container_spec
@@ -89,11 +89,11 @@ class EngineRuntime:
         images: Images,
         volumes: Mapping[str, str],
         directories: Directories,
-        hostname: str = "",
+        network: Network,
         hints: Hints | None = None,
     ) -> None:
         self._plan = plan
-        self._hostname = hostname
+        self._network = network
         self._hints = hints
         self._anchor = anchor
         self._engine = engine
@@ -109,12 +109,8 @@ class EngineRuntime:
             ProcessError: a mount failed.
             OSError: a file cannot be written.
         """
-        spec = self._plan.pod["spec"]
         shared = self._anchor.path(self._directories.memory)
-        for name, text in (
-            ("hosts", hosts(spec, node=_read_text(Path("/etc/hosts")), hostname=self._hostname)),
-            ("resolv.conf", resolv_conf(spec, node=_read_text(Path("/etc/resolv.conf")))),
-        ):
+        for name, text in self._network.files.items():
             (shared / name).write_text(text)
             (shared / name).chmod(0o644)
         (shared / "shm").mkdir()
@@ -142,6 +138,7 @@ class EngineRuntime:
             rootfs=f"{layer}/root",
             bundle=bundle,
             anchor=self._anchor,
+            own_network=self._network.own,
         )
         try:
             make_message_file(self._anchor.path(message))
@@ -206,8 +203,10 @@ class EngineRuntime:
     ) -> tuple[Mount, ...]:
         memory = self._directories.memory
         standard = (
-            Mount(source=f"{memory}/hosts", target="/etc/hosts", directory=False),
-            Mount(source=f"{memory}/resolv.conf", target="/etc/resolv.conf", directory=False),
+            *(
+                Mount(source=f"{memory}/{name}", target=f"/etc/{name}", directory=False)
+                for name in self._network.files
+            ),
             Mount(source=f"{memory}/shm", target="/dev/shm"),
             Mount(source=message, target=message_path(container), directory=False),
         )

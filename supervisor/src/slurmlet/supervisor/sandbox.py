@@ -20,6 +20,27 @@ class Sandbox:
     hints: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the agent is told of the sandbox: what root signed, or why there is nothing."""
+
+    record: str | None = None
+    problem: str | None = None
+
+
+def find_proof(job_id: int, *, jobs: Path = Path(SANDBOX_JOBS)) -> Proof:
+    """The signed record of the job's sandbox, whose text says nothing to us."""
+    try:
+        if find_sandbox(job_id, jobs=jobs) is None:
+            return Proof()
+        with (jobs / str(job_id) / "record.munge").open("rb") as file:
+            return Proof(record=file.read(_MAX_RECORD).decode("ascii").strip())
+    except ProcessError as error:
+        return Proof(problem=str(error))
+    except (OSError, ValueError) as error:
+        return Proof(problem=f"its signed record cannot be read: {error}")
+
+
 def find_sandbox(job_id: int, *, jobs: Path = Path(SANDBOX_JOBS)) -> Sandbox | None:
     """The job's sandbox, None if this node makes none.
 

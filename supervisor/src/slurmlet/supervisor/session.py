@@ -17,6 +17,7 @@ from slurmlet.contracts.podproto import (
     Status,
     Stop,
     StreamFailed,
+    Update,
     encode_message,
 )
 from slurmlet.supervisor.anchor import Anchor, start_anchor
@@ -25,13 +26,14 @@ from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.engines import engine_of
 from slurmlet.supervisor.files import write_whole
 from slurmlet.supervisor.hints import Hints
-from slurmlet.supervisor.hostfiles import pod_hostname
 from slurmlet.supervisor.images import Images
+from slurmlet.supervisor.network import Network, find_network, open_low_ports
 from slurmlet.supervisor.pod import Pod
 from slurmlet.supervisor.process import ProcessError
+from slurmlet.supervisor.redirect import Redirector
 from slurmlet.supervisor.retention import SECONDS_PER_DAY, forgettable
 from slurmlet.supervisor.runtime import EngineRuntime
-from slurmlet.supervisor.sandbox import Sandbox, find_sandbox
+from slurmlet.supervisor.sandbox import Sandbox, find_proof, find_sandbox
 from slurmlet.supervisor.scratch import Scratch, abandoned, make_scratch
 from slurmlet.supervisor.streams import Streams
 from slurmlet.supervisor.volumes import MEMORY_SIZE, Directories, VolumeError, make_volumes
@@ -56,12 +58,19 @@ class Session:
         self._environment = helper_environment(environment)
         self._pod: Pod | None = None
         self._streams: Streams | None = None
+        self._redirector: Redirector | None = None
+        self._update = Update()
         self._stopped = asyncio.Event()
         job = settings.job
         self.state = Path(pod_state_dir(str(settings.state_dir), job.pod_uid))
         self._tls = ssl.create_default_context(cafile=settings.supervisor.ca_file)
         self._control = Control(
-            job, tls=self._tls, on_stop=self._on_stop, on_stream=self._on_stream
+            job,
+            tls=self._tls,
+            on_stop=self._on_stop,
+            on_stream=self._on_stream,
+            on_update=self._on_update,
+            proof=find_proof(job.job_id),
         )
 
     def terminate(self) -> None:
@@ -124,18 +133,23 @@ class Session:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             scratch = make_scratch(settings.supervisor.scratch_dir, job_id=settings.job.job_id)
             sandbox = find_sandbox(settings.job.job_id)
+            network = find_network(plan, sandbox=sandbox, tell=self._control.tell)
             anchor = await start_anchor(
-                self._environment, sandbox=sandbox, hostname=pod_hostname(plan.pod)
+                self._environment, sandbox=sandbox, hostname=network.names.kernel
             )
             runtime = await self._runtime(
-                plan, anchor=anchor, scratch=scratch.path, sandbox=sandbox
+                plan, anchor=anchor, scratch=scratch.path, sandbox=sandbox, network=network
             )
-            sweep = asyncio.create_task(self._sweep(anchor))
+            beside = [asyncio.create_task(self._sweep(anchor))]
+            if network.own:
+                beside.append(asyncio.create_task(self._redirect(plan, anchor, scratch.path)))
             try:
                 return await pod.run(runtime)
             finally:
-                sweep.cancel()
-                await asyncio.gather(sweep, return_exceptions=True)
+                self._redirector = None
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
         except (ProcessError, VolumeError) as error:
             return pod.fail("FailedCreatePodSandBox", str(error))
         except OSError as error:
@@ -148,7 +162,13 @@ class Session:
             await self._clean(anchor, scratch)
 
     async def _runtime(
-        self, plan: Plan, *, anchor: Anchor, scratch: str, sandbox: Sandbox | None
+        self,
+        plan: Plan,
+        *,
+        anchor: Anchor,
+        scratch: str,
+        sandbox: Sandbox | None,
+        network: Network,
     ) -> EngineRuntime:
         supervisor = self._settings.supervisor
         directories = Directories(scratch=scratch, memory=f"{scratch}/memory")
@@ -174,11 +194,24 @@ class Session:
             ),
             volumes=await make_volumes(plan, anchor=anchor, directories=directories),
             directories=directories,
-            hostname=pod_hostname(plan.pod) if sandbox else "",
+            network=network,
             hints=Hints(sandbox.hints, pod=plan.pod) if sandbox else None,
         )
+        if network.own:
+            await open_low_ports(anchor)
         await runtime.prepare()
         return runtime
+
+    async def _redirect(self, plan: Plan, anchor: Anchor, scratch: str) -> None:
+        """Keep the rules in the pod's own network as the agent wants them."""
+        self._redirector = Redirector(
+            anchor=anchor,
+            directory=f"{scratch}/memory",
+            pod_ip=plan.pod_ip,
+            tell=self._control.tell,
+        )
+        self._redirector.want(self._update)
+        await self._redirector.run()
 
     async def _sweep(self, anchor: Anchor) -> None:
         """Remove what killed jobs of this user left on this node, and logs that are too old."""
@@ -215,6 +248,11 @@ class Session:
         self._stopped.set()
         if self._pod:
             self._pod.stop(stop.grace)
+
+    def _on_update(self, update: Update) -> None:
+        self._update = update
+        if self._redirector:
+            self._redirector.want(update)
 
     def _on_stream(self, request: OpenStream) -> None:
         if self._streams:

@@ -7,6 +7,7 @@ from typing import Any
 from slurmlet.contracts.podproto import Plan
 from slurmlet.supervisor.engines.interface import DEFAULT_CAPABILITIES, ContainerSpec, Mount
 from slurmlet.supervisor.environment import expand
+from slurmlet.supervisor.hostfiles import pod_names
 from slurmlet.supervisor.images import Image
 from slurmlet.supervisor.users import UserError, groups_of, resolve_user
 
@@ -104,7 +105,8 @@ def _arguments(
 
 
 def _base_environment(plan: Plan, *, image: Image, home: str) -> dict[str, str]:
-    result = {"PATH": DEFAULT_PATH, "HOSTNAME": plan.pod["metadata"]["name"], "HOME": home}
+    hostname = pod_names(plan).kernel or plan.pod["metadata"]["name"]
+    result = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "HOME": home}
     for entry in image.environment:
         name, equals, value = entry.partition("=")
         if equals and name:
