@@ -136,6 +136,11 @@ void slurm_error(const char *format, ...)
     fflush(stdout);
 }
 
+void slurm_debug2(const char *format, ...)
+{
+    (void)format;
+}
+
 char *slurm_strerror(int number)
 {
     return strerror(number);
@@ -147,6 +152,8 @@ int slurm_load_job_user(job_info_msg_t **ret_jobs, uint32_t uid, uint16_t flags)
     job_info_msg_t *jobs;
 
     (void)flags;
+    printf("asked slurmctld\n");
+    fflush(stdout);
     if (!all) {
         errno = ECONNREFUSED;
         return SLURM_ERROR;

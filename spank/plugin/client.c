@@ -201,7 +201,7 @@ static int enter_job(void)
     /* srun has read its options with getopt_long, which left the index of the command here. */
     int count = 0, command = optind;
     const char *with;
-    uint32_t job;
+    uint32_t job = 0;
 
     words = own_words(&text, &count);
     if (!words || !client.environment || command < 1 || command > count) {
@@ -218,12 +218,14 @@ static int enter_job(void)
         log_error("--k8s-pod: say what to run in the pod");
         return -1;
     }
-    job = find_job(&slurmlet_options.target, &why);
-    if (!job && !srun.job_given) {
-        log_error("%s", why.text);
-        return -1;
+    if (!srun.job_given) {
+        job = find_job(&slurmlet_options.target, &why);
+        if (!job) {
+            log_error("%s", why.text);
+            return -1;
+        }
     }
-    return start_again(&srun, words, count, command, srun.job_given ? 0 : job);
+    return start_again(&srun, words, count, command, job);
 }
 
 static int read_variables(void)

@@ -7,12 +7,32 @@
  */
 #include "plugin.h"
 
+#include <time.h>
+
 SPANK_PLUGIN(slurmlet, 1)
 
-int slurm_spank_init(spank_t spank, int argc, char *argv[])
+static int64_t now_us(void)
 {
-    (void)argc;
-    (void)argv;
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* For `srun -vvv --slurmd-debug=debug2`. Before srun has read its options it logs nothing, so the
+ * last hook tells the sum. */
+static int trace(const char *hook, int64_t begin, int rc)
+{
+    static int64_t sum;
+    int64_t spent = now_us() - begin;
+
+    sum += spent;
+    slurm_debug2("slurmlet: %s took %d us, all of them %d us", hook, (int)spent, (int)sum);
+    return rc;
+}
+
+static int start(spank_t spank)
+{
     switch (spank_context()) {
     case S_CTX_LOCAL:
     case S_CTX_ALLOCATOR:
@@ -28,8 +48,18 @@ int slurm_spank_init(spank_t spank, int argc, char *argv[])
     }
 }
 
+int slurm_spank_init(spank_t spank, int argc, char *argv[])
+{
+    int64_t begin = now_us();
+
+    (void)argc;
+    (void)argv;
+    return trace("init", begin, start(spank));
+}
+
 int slurm_spank_init_post_opt(spank_t spank, int argc, char *argv[])
 {
+    int64_t begin = now_us();
     spank_context_t context = spank_context();
 
     (void)spank;
@@ -37,36 +67,44 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char *argv[])
     (void)argv;
     if (context == S_CTX_LOCAL || context == S_CTX_ALLOCATOR)
         client_ready(context == S_CTX_ALLOCATOR);
-    return 0;
+    return trace("init_post_opt", begin, 0);
 }
 
 int slurm_spank_local_user_init(spank_t spank, int argc, char *argv[])
 {
+    int64_t begin = now_us();
+
     (void)argc;
     (void)argv;
     client_launch(spank);
-    return 0;
+    return trace("local_user_init", begin, 0);
 }
 
 int slurm_spank_task_init(spank_t spank, int argc, char *argv[])
 {
+    int64_t begin = now_us();
+
     (void)argc;
     (void)argv;
-    return task_start(spank);
+    return trace("task_init", begin, task_start(spank));
 }
 
 int slurm_spank_job_prolog(spank_t spank, int argc, char *argv[])
 {
+    int64_t begin = now_us();
+
     (void)argc;
     (void)argv;
     node_prolog(spank);
-    return 0;
+    return trace("job_prolog", begin, 0);
 }
 
 int slurm_spank_job_epilog(spank_t spank, int argc, char *argv[])
 {
+    int64_t begin = now_us();
+
     (void)argc;
     (void)argv;
     node_epilog(spank);
-    return 0;
+    return trace("job_epilog", begin, 0);
 }

@@ -100,7 +100,7 @@ def test_a_plain_srun_is_left_alone(slurm: Slurm) -> None:
 )
 def test_a_pod_that_does_not_run_ends_srun(slurm: Slurm, jobs: str, message: str) -> None:
     said = slurm.run("srun", "--k8s-pod=alice/web", "hostname", HOST_JOBS=jobs, code=1)
-    assert said == {"error": [message]}
+    assert said == {"asked": ["slurmctld"], "error": [message]}
 
 
 def test_a_silent_slurmctld_ends_srun(slurm: Slurm) -> None:
@@ -135,6 +135,7 @@ def test_jobid_skips_the_search(slurm: Slurm) -> None:
     said = slurm.run("srun", "--jobid=5", "--k8s-pod=alice/web", "x", HOST_JOBS="y=1:1")
     assert said["command"] == [GUARD, "x"]
     assert not any(entry.startswith("SLURM_JOB_ID") for entry in said["variable"])
+    assert "asked" not in said
 
 
 def test_a_forged_second_srun_ends(slurm: Slurm) -> None:
