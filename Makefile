@@ -9,6 +9,7 @@ BIN := $(abspath $(VENV))/bin
 ROOTS := $(wildcard */src)
 PYTEST := $(BIN)/pytest
 ROUNDS ?= 3
+JOINS ?= 1000
 K ?=
 LAB ?= slurmlet
 # Debian suites whose Slurm the lab runs, one lab after the other; tests/claims.toml has them, too.
@@ -110,6 +111,12 @@ soak: provision ## All e2e tests with many rounds, on each release
 	    $(PYTEST) -q tests/e2e --timeout=14400; \
 	done
 	@$(TIER) run claims $(MAKE) claims
+
+# --- figures -------------------------------------------------------------------------------------
+
+.PHONY: bench-join
+bench-join: provision ## Measure joins, prologs and the pods' network in the lab; prints docs/figures.md's table
+	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench --lab $(LAB) --joins $(JOINS)
 
 # --- the lab and the demo -------------------------------------------------------------------------
 
