@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tests.bench.bed import Bed, Samples
 from tests.bench.figures import Figure, median, number
+from tests.e2e import pods
 from tests.e2e.conftest import Lab
 
 LINE = "/etc/slurm/plugstack.conf.d/zz-slurmlet.conf"
@@ -89,9 +90,12 @@ def _job(lab: Lab) -> Iterator[str]:
     argv = ["sbatch", "--parsable", "-w", NODE, "-o", "/dev/null", "--wrap", "sleep 1800"]
     job = lab.run("ctl", ["timeout", "30", *argv], user="alice").stdout.strip()
     try:
-        # It waits for a job that is not there yet.
-        argv = ["timeout", "60", "srun", "--overlap", f"--jobid={job}", "true"]
-        lab.run("ctl", argv, user="alice", timeout=90)
+        pods.until(
+            lambda: pods.squeue(lab, job),
+            lambda state: state == "RUNNING",
+            seconds=60,
+            what=f"job {job}",
+        )
         yield job
     finally:
         lab.run("ctl", ["timeout", "30", "scancel", job], user="alice")
