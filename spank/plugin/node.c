@@ -146,7 +146,8 @@ static void reap(pid_t child, const char *verb, const char *said)
 {
     int status = 0;
 
-    for (int i = 0; i < 20; i++) {
+    /* It closed its output, most likely by ending: that is a matter of microseconds. */
+    for (int i = 0; i < 1000; i++) {
         pid_t done = waitpid(child, &status, WNOHANG);
 
         if (done == child) {
@@ -156,7 +157,7 @@ static void reap(pid_t child, const char *verb, const char *said)
         }
         if (done < 0 && errno != EINTR)
             return;
-        (void)poll(NULL, 0, 50);
+        (void)poll(NULL, 0, 1);
     }
     (void)kill(-child, SIGKILL);
     (void)kill(child, SIGKILL);
@@ -210,8 +211,8 @@ void node_start(void)
         log_error("no pod sandboxes on this node: %s", why);
         return;
     }
-    if (access(SLURMLET_JOBS, F_OK) == 0)
-        run_helper(garbage, "garbage", "");
+    /* Also where nothing was left: a node that forwards for pods does so before the first one. */
+    run_helper(garbage, "garbage", "");
 }
 
 static bool job_of(spank_t spank, uint32_t *ret_job)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
             remove(int(options["job"]))
             return _garbage()
         if argv[:1] == ["garbage"]:
-            return _garbage()
+            return _garbage(refresh=True)
     except (KeyError, ValueError):
         pass
     except Exception as error:
@@ -50,10 +50,12 @@ def _make(options: dict[str, str]) -> int:
     return _garbage()
 
 
-def _garbage() -> int:
-    from slurmlet.spank.remove import collect  # noqa: PLC0415
+def _garbage(*, refresh: bool = False) -> int:
+    from slurmlet.spank import remove  # noqa: PLC0415
 
-    problems = collect()
+    problems = remove.collect()
+    if refresh:
+        problems += remove.refresh()
     if problems:
         print("; ".join(problems), file=sys.stderr)
     return int(bool(problems))

@@ -23,28 +23,27 @@ class ProcessError(Exception):
         self.output = output
 
 
-def run(
-    argv: Sequence[str],
-    *,
-    stdin: bytes = b"",
-    timeout: float = 10.0,
-    accepted: Sequence[int] = (0,),
-    environment: Mapping[str, str] | None = None,
-) -> str:
-    """Standard output of a program that ends with an accepted code in `timeout` seconds.
+class Program:
+    """A program that runs from now on; `end` must be called.
 
-    `environment` is added to the one that all programs get.
-
-    Raises:
-        ProcessError: it does not; the message has its last words.
+    `environment` is added to the one that all programs get. Raises ProcessError if it does not run.
     """
-    given = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    output, errors = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-    try:
-        os.write(given, stdin)
-        os.lseek(given, 0, os.SEEK_SET)
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._name = argv[0]
+        given = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        output, errors = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        self._readers = (output[0], errors[0])
         try:
-            pid = os.posix_spawn(
+            os.write(given, stdin)
+            os.lseek(given, 0, os.SEEK_SET)
+            self._pid = os.posix_spawn(
                 argv[0],
                 list(argv),
                 _ENVIRONMENT | dict(environment or {}),
@@ -59,26 +58,51 @@ def run(
                 setsigdef=(signal.SIGPIPE,),
             )
         except OSError as error:
+            self._close()
             raise ProcessError(f"{argv[0]}: {error.strerror}") from None
         finally:
-            os.close(output[1])
-            os.close(errors[1])
-        texts, ended = _drain((output[0], errors[0]), timeout=timeout)
-    finally:
-        for descriptor in (given, output[0], errors[0]):
+            for descriptor in (given, output[1], errors[1]):
+                os.close(descriptor)
+
+    def end(self, *, timeout: float = 10.0, accepted: Sequence[int] = (0,)) -> str:
+        """Its standard output, when it ended with an accepted code in `timeout` seconds.
+
+        Raises:
+            ProcessError: it did not; the message has its last words.
+        """
+        try:
+            texts, ended = _drain(self._readers, timeout=timeout)
+        finally:
+            self._close()
+        if not ended:
+            with suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        said, complained = (text.decode(errors="replace") for text in texts)
+        if not ended:
+            raise ProcessError(f"{self._name}: no end after {timeout:g} s", output=said)
+        if code not in accepted:
+            words = (complained.strip() or said.strip()).splitlines()
+            last = words[-1][:300] if words else f"code {code}"
+            raise ProcessError(f"{self._name}: {last}", output=said)
+        return said
+
+    def _close(self) -> None:
+        for descriptor in self._readers:
             os.close(descriptor)
-    if not ended:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    said, complained = (text.decode(errors="replace") for text in texts)
-    if not ended:
-        raise ProcessError(f"{argv[0]}: no end after {timeout:g} s", output=said)
-    if code not in accepted:
-        words = (complained.strip() or said.strip()).splitlines()
-        last = words[-1][:300] if words else f"code {code}"
-        raise ProcessError(f"{argv[0]}: {last}", output=said)
-    return said
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout: float = 10.0,
+    accepted: Sequence[int] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Start a program and await its end: see Program. Raises ProcessError."""
+    program = Program(argv, stdin=stdin, environment=environment)
+    return program.end(timeout=timeout, accepted=accepted)
 
 
 def _drain(readers: Sequence[int], *, timeout: float) -> tuple[list[bytearray], bool]:

@@ -7,7 +7,7 @@ from slurmlet.spank import config, record
 from slurmlet.spank.layout import JOBS, Sandbox, sandbox_of, sandboxes
 from slurmlet.spank.lock import Busy, locked
 from slurmlet.spank.make import clear
-from slurmlet.spank.network import leases
+from slurmlet.spank.network import NetworkError, attach, leases
 
 _OLD = 86400.0
 """Seconds after which a sandbox without a step is nobody's; the longest prologs take minutes."""
@@ -56,6 +56,17 @@ def collect(*, jobs: Path = JOBS) -> list[str]:
         except Exception as error:
             problems.append(f"{sandbox.root.name}: {error}")
     return problems + leases.free()
+
+
+def refresh(*, jobs: Path = JOBS) -> list[str]:
+    """Set the rules of pods' interfaces, where there are such; what does not work, in words."""
+    try:
+        network = config.load().network
+        if network.conf_dir:
+            attach.refresh(jobs, network=network)
+    except (config.ConfigError, NetworkError) as error:
+        return [str(error)]
+    return []
 
 
 def is_garbage(sandbox: Sandbox, *, boot: str) -> bool:

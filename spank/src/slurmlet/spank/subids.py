@@ -1,12 +1,16 @@
 """Which ids a sandbox has: the user's own as root, and the user's subordinate ones."""
 
-import hashlib
 import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmlet.spank.process import ProcessError, run
+from slurmlet.spank.process import ProcessError, Program
+
+try:  # OpenSSL, which hashlib loads, takes longer than all the hashing.
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha256
 
 _GETSUBIDS = "/usr/bin/getsubids"
 _LEAST = 65536
@@ -25,13 +29,13 @@ class Maps:
 
 def digest(files: Iterable[Path] = FILES) -> str:
     """SHA-256 over the files' contents; empty if one is missing."""
-    total = hashlib.sha256()
+    total = sha256()
     for file in files:
         try:
-            total.update(hashlib.sha256(file.read_bytes()).digest())
+            total.update(sha256(file.read_bytes()).digest())
         except OSError:
             return ""
-    return total.hexdigest()
+    return str(total.hexdigest())
 
 
 def maps_of(*, uid: int, gid: int, agreed: str) -> Maps:
@@ -40,8 +44,8 @@ def maps_of(*, uid: int, gid: int, agreed: str) -> Maps:
         return single(uid=uid, gid=gid)
     try:
         name = pwd.getpwuid(uid).pw_name
-        users = ranges(run([_GETSUBIDS, name]))
-        groups = ranges(run([_GETSUBIDS, "-g", name]))
+        both = Program([_GETSUBIDS, name]), Program([_GETSUBIDS, "-g", name])
+        users, groups = (ranges(program.end()) for program in both)
     except (KeyError, ProcessError):
         return single(uid=uid, gid=gid)
     if not users or not groups:

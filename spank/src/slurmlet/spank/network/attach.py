@@ -77,6 +77,16 @@ def detach(sandbox: Sandbox, *, network: Network | None) -> None:
     sandbox.network.unlink(missing_ok=True)
 
 
+def refresh(jobs: Path, *, network: Network) -> None:
+    """Set the rules of what there is: also of a node without a pod, which may forward by now.
+
+    Raises:
+        NetworkError: nft fails.
+    """
+    with _alone():
+        rules.apply(network, _attached(jobs))
+
+
 def check(
     addresses: tuple[Address, ...], *, network: Network, others: list[rules.Attached]
 ) -> None:
@@ -130,7 +140,7 @@ def _write(sandbox: Sandbox, state: Attachment) -> None:
     record.write(sandbox.network, attachment.encode(state), mode=0o600)
 
 
-def _attached(jobs: Path, *, but: Sandbox) -> Iterator[rules.Attached]:
+def _attached(jobs: Path, *, but: Sandbox | None = None) -> Iterator[rules.Attached]:
     for sandbox in sandboxes(jobs):
         if sandbox == but or sandbox.tombstone.exists():
             continue

@@ -11,6 +11,8 @@ from slurmlet.spank.network import NetworkError
 MAX_RESULT = 16384
 """Bytes; the record holds it, and readers of the record take 64 KiB."""
 _MAX_DEPTH = 8
+_MAX_VALUES = 800
+"""With names; the core takes 1024 of a whole record."""
 _MAX_ADDRESSES = 8
 
 Address = IPv4Address | IPv6Address
@@ -72,6 +74,8 @@ def decoded(text: str) -> dict[str, Any]:
         raise NetworkError(f"not the JSON that was expected: {error}") from None
     if not isinstance(data, dict) or _depth(data) > _MAX_DEPTH:
         raise NetworkError("not the JSON that was expected")
+    if _values(data) > _MAX_VALUES:
+        raise NetworkError(f"more than {_MAX_VALUES} values")
     return data
 
 
@@ -113,3 +117,11 @@ def _depth(value: object) -> int:
     if isinstance(value, str) and "\0" in value:
         raise NetworkError("a string with a NUL")
     return 0
+
+
+def _values(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(1 + _values(item) for item in value.values())
+    if isinstance(value, list):
+        return 1 + sum(map(_values, value))
+    return 1

@@ -23,6 +23,7 @@ add set inet slurmlet addresses { type ifname . ipv4_addr; }
 add set inet slurmlet addresses6 { type ifname . ipv6_addr; }
 add set inet slurmlet deny { type ipv4_addr; flags interval; auto-merge; }
 add set inet slurmlet deny6 { type ipv6_addr; flags interval; auto-merge; }
+add set inet slurmlet connections { type ifname; size 65535; flags dynamic; }
 add table arp slurmlet
 add set arp slurmlet interfaces { type ifname; }
 add set arp slurmlet addresses { type ifname . ipv4_addr; }
@@ -59,10 +60,14 @@ add rule inet slurmlet pods ip6 daddr @deny6 counter drop
 add rule inet slurmlet pods ct state established,related accept
 add rule inet slurmlet pods meta l4proto { tcp, udp, udplite, sctp, dccp } th sport < 1024\
  counter drop
+add rule inet slurmlet pods ct state new add @connections { iifname ct count over CONNECTIONS }\
+ counter drop
 add rule arp slurmlet input iifname != @interfaces accept
 add rule arp slurmlet input iifname . arp saddr ip @addresses accept
 add rule arp slurmlet input counter drop
 """
+_CONNECTIONS = 16384
+"""Of one pod at a time: the node's table, which all share, holds some 262,144."""
 _FORWARD = """\
 add rule inet slurmlet forward iifname != @interfaces oifname != @interfaces counter drop
 """
@@ -109,4 +114,5 @@ def text(network: Network, attached: Iterable[Attached]) -> str:
         f"add element {place} {{ {', '.join(dict.fromkeys(items))} }}\n"
         for place, items in elements.items()
     )
-    return _SETS + _CHAINS + (_FORWARD if network.forwards else "") + filled
+    chains = _CHAINS.replace("CONNECTIONS", str(_CONNECTIONS))
+    return _SETS + chains + (_FORWARD if network.forwards else "") + filled
