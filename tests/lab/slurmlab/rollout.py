@@ -16,7 +16,7 @@ SECONDS = 600.0
 """A roll-out takes about a minute on two cores."""
 
 BUILD_SECONDS = 1800.0
-"""A cold build of the control plane takes seven minutes on two cores."""
+"""A cold build of the control plane takes eleven minutes on two cores."""
 
 
 def inputs(*, python: str, headers: Path) -> dict[str, object]:

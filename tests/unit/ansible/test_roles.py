@@ -48,7 +48,14 @@ NODE = {"subids": "0123", "spool_dir": "/var/spool/slurmd"}
 RANGES = {"c1": "10.78.1.0/24", "c2": "10.78.2.0/24"}
 
 NETWORKS = {
-    name: json.dumps({"address": address, "mtu": 1450, "forwards": name in RANGES})
+    name: json.dumps(
+        {
+            "address": address,
+            "mtu": 1450,
+            "forwards": name in RANGES,
+            "nameservers": ["127.0.0.53", "10.77.0.1"],
+        }
+    )
     for name, address in {
         "ctl": "10.77.0.1",
         "login": "10.77.0.2",
@@ -276,6 +283,44 @@ def test_pods_have_a_network_only_where_the_inventory_gives_them_addresses() -> 
     assert found["conf_dir"] == ""
 
 
+def corefile(**changes: Any) -> str:
+    return " ".join(render("dns/templates/Corefile.j2", changes).split())
+
+
+def test_dns_answers_for_services_and_for_the_addresses_of_pods() -> None:
+    text = corefile()
+    zones = "cluster.local 10.78.1.0/24 10.78.2.0/24"
+    assert f"{zones} {{ bind 10.77.0.1 " in text
+    assert f"kubernetes {zones} {{" in text
+    assert "10.77.0.1 kubernetes.default.svc.cluster.local" in text
+    site = {"controlplane": {"cluster_domain": "k8s.example.org"}}
+    text = corefile(slurmlet_settings=site, slurmlet_dns_address="10.0.0.9", hostvars=hostvars({}))
+    assert "k8s.example.org { bind 10.0.0.9 " in text
+    assert "10.77.0.1 kubernetes.default.svc.k8s.example.org" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        (["/etc/resolv.conf"], "127.0.0.53"),
+        (["192.0.2.1", "192.0.2.2"], "192.0.2.1 192.0.2.2"),
+        (["192.0.2.1", "/etc/resolv.conf"], "192.0.2.1 127.0.0.53"),
+    ],
+)
+def test_other_names_are_asked_of_the_sites_resolvers_but_never_of_ourselves(
+    given: list[str], asked: str
+) -> None:
+    text = corefile(slurmlet_dns_upstreams=given)
+    assert f"forward . {asked} {{" in text
+    assert "template" not in text
+
+
+def test_without_resolvers_other_names_do_not_exist() -> None:
+    text = corefile(slurmlet_dns_upstreams=[])
+    assert "forward" not in text
+    assert "template ANY ANY { rcode NXDOMAIN }" in text
+
+
 def units() -> list[Path]:
     return sorted(ROLES.glob("*/templates/*.service.j2"))
 
@@ -288,7 +333,9 @@ def test_services_restart_for_ever_and_have_no_more_rights_than_they_need(unit: 
         assert {"CapabilityBoundingSet=CAP_NET_ADMIN", "ProtectSystem=strict"} <= set(lines)
         return
     assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
-    if "broker" in unit.name:
+    if "dns" in unit.name:  # what anybody may send packets to has a user of its own
+        assert {"DynamicUser=yes", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"} <= set(lines)
+    elif "broker" in unit.name:
         assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL" in lines
     else:
         assert {"User=slurmlet", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(lines)

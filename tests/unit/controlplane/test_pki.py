@@ -66,11 +66,18 @@ def test_the_layout_is_the_agreed_one(tmp_path: Path) -> None:
     pairs = [
         *("ca", "front-proxy-ca", "front-proxy-client", "apiserver", "apiserver-kubelet-client"),
         *("etcd-server", "apiserver-etcd-client", "node-slurm", "kubelet", "webhook"),
-        *("scheduler", "controller-manager", "admin"),
+        *("scheduler", "controller-manager", "dns", "admin"),
     ]
     assert ensure(tmp_path) == {
         *(f"{name}.{suffix}" for name in pairs for suffix in ("crt", "key")),
-        *("sa.key", "sa.pub", "admin.conf", "controller-manager.conf", "scheduler.conf"),
+        *(
+            "sa.key",
+            "sa.pub",
+            "admin.conf",
+            "controller-manager.conf",
+            "scheduler.conf",
+            "dns.conf",
+        ),
         *("users/alice.conf", "users/bob.conf"),
     }
 
@@ -89,6 +96,7 @@ def test_keys_and_kubeconfigs_are_private(tmp_path: Path) -> None:
         ("admin", "admin", "system:masters"),
         ("node-slurm", "system:node:slurm", "system:nodes"),
         ("scheduler", "system:kube-scheduler", None),
+        ("dns", "slurmlet:dns", None),
         ("controller-manager", "system:kube-controller-manager", None),
         ("kubelet", "system:node:slurm", None),
     ],
@@ -141,7 +149,7 @@ def test_another_server_rewrites_kubeconfigs_and_keeps_their_keys(tmp_path: Path
     ensure(tmp_path)
     before = json.loads((tmp_path / "users/alice.conf").read_text())
     written = ensure(tmp_path, server="https://ctl:6443")
-    assert all(name.endswith(".conf") for name in written) and len(written) == 5
+    assert all(name.endswith(".conf") for name in written) and len(written) == 6
     after = json.loads((tmp_path / "users/alice.conf").read_text())
     assert after["users"] == before["users"]
     assert after["clusters"][0]["cluster"]["server"] == "https://ctl:6443"

@@ -19,6 +19,7 @@ SMALLEST = 28
 SYSCTL = Path("/etc/sysctl.d/90-slurmlet.conf")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 UNIT = Path("/etc/systemd/system/slurmlet-routes.service")
+RESOLV_CONF = Path("/etc/resolv.conf")
 SECONDS = 10
 
 
@@ -50,6 +51,7 @@ def main() -> None:
         "forwards": mine is not None and (SYSCTL.exists() or not forwarding),
         "routes": UNIT.exists(),
         "conf_dir": Path(expected["conf_dir"]).is_dir(),
+        "nameservers": nameservers(RESOLV_CONF),
     }
     print(json.dumps(result))
 
@@ -182,6 +184,13 @@ def listed(directory: Path) -> list[str]:
     if not directory.is_dir():
         return []
     return sorted(path.name for path in directory.iterdir() if path.suffix in CONF_SUFFIXES)
+
+
+def nameservers(path: Path) -> list[str]:
+    """Whom this node asks for names."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    words = [line.split() for line in lines]
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
 
 
 def source_address(ask: Any, control: str) -> str:

@@ -60,8 +60,11 @@ _BINARIES = (
 )
 BINARIES = {binary.name: binary for binary in _BINARIES}
 
-DEFAULT_SET = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd")
-"""What it takes to run the control plane. Everything else is built only when asked for."""
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd")
+"""What it takes to run the control plane."""
+
+DEFAULT_SET = (*CONTROL_PLANE, "coredns")
+"""What is rolled out. Everything else is built only when asked for."""
 
 
 def linker_flags(module: str) -> str:

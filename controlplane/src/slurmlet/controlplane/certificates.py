@@ -112,6 +112,7 @@ def leaves(request: Request) -> tuple[Leaf, ...]:
         Leaf(file="admin", common_name="admin", organization="system:masters", client=True),
         Leaf(file="controller-manager", common_name="system:kube-controller-manager", client=True),
         Leaf(file="scheduler", common_name="system:kube-scheduler", client=True, shared=True),
+        Leaf(file="dns", common_name="slurmlet:dns", client=True),
     )
     nodes = tuple(
         Leaf(

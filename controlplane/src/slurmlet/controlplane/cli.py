@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slurmlet.contracts.names import CONFIG_FILE
 from slurmlet.controlplane import build, config, golang, layout, pki, run, units
-from slurmlet.controlplane.binaries import BINARIES, DEFAULT_SET
+from slurmlet.controlplane.binaries import BINARIES, CONTROL_PLANE, DEFAULT_SET
 from slurmlet.controlplane.certificates import Request
 from slurmlet.controlplane.errors import ControlPlaneError
 from slurmlet.controlplane.store import Store
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     pki.check(request)
     local = run.local_config(
         options.dir.resolve(),
-        bin_dir=_binaries(DEFAULT_SET),
+        bin_dir=_binaries(CONTROL_PLANE),
         address=options.address,
         ports=ports,
         fsync=not options.no_fsync,

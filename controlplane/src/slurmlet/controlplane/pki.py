@@ -21,6 +21,7 @@ KUBECONFIGS = {
     "admin": "admin",
     "controller-manager": "system:kube-controller-manager",
     "scheduler": "system:kube-scheduler",
+    "dns": "slurmlet:dns",
 }
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
