@@ -5,6 +5,7 @@
 #include "../csrc/cleanup.h"
 #include "plugin.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -253,18 +254,53 @@ void node_prolog(spank_t spank)
                credential && strnlen(credential, CREDENTIAL) < CREDENTIAL ? credential : "");
 }
 
+/* Before the helper, which may be killed before it can say that this sandbox is nobody's. */
+static void bury(const char *sandbox)
+{
+    char path[80];
+    cleanup_fd fd = -1;
+
+    (void)snprintf(path, sizeof(path), "%s/" SLURMLET_TOMBSTONE, sandbox);
+    fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 && errno != ENOENT)
+        log_error("%s: %s", path, strerror(errno));
+}
+
+/* Whether an earlier epilog did not come to its end. */
+static bool is_something_left(void)
+{
+    DIR *jobs = opendir(SLURMLET_JOBS);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (jobs && !found && (entry = readdir(jobs))) {
+        char name[300];
+
+        (void)snprintf(name, sizeof(name), "%s/" SLURMLET_TOMBSTONE, entry->d_name);
+        found = faccessat(dirfd(jobs), name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    }
+    if (jobs)
+        (void)closedir(jobs);
+    return found;
+}
+
 void node_epilog(spank_t spank)
 {
     char job_word[32], path[64];
     const char *const words[] = {SLURMLET_PYTHON, "-I",     "-m", "slurmlet.spank",
                                  "remove",        job_word, NULL};
+    const char *const garbage[] = {SLURMLET_PYTHON, "-I", "-m", "slurmlet.spank", "garbage", NULL};
     uint32_t job;
 
     if (!job_of(spank, &job))
         return;
     (void)snprintf(path, sizeof(path), SLURMLET_JOBS "/%u", job);
-    if (access(path, F_OK) < 0 && errno == ENOENT)
-        return;
-    (void)snprintf(job_word, sizeof(job_word), "--job=%u", job);
-    run_helper(words, "remove", "");
+    if (access(path, F_OK) == 0 || errno != ENOENT) {
+        (void)snprintf(job_word, sizeof(job_word), "--job=%u", job);
+        bury(path);
+        run_helper(words, "remove", "");
+    }
+    /* Also in the epilog of a job that had no sandbox: the next pod may be far. */
+    if (is_something_left())
+        run_helper(garbage, "garbage", "");
 }
