@@ -100,18 +100,30 @@ def test_the_user_is_root_and_ranges_follow() -> None:
         ("0: alice 1000 65536\n", []),
         ("0: alice 4294967000 65536\n", []),
         ("0: alice 200000 0\n", []),
+        (
+            "0: bob 265536 65536\n1: bob 300000 65536\n2: bob 331072 10\n",
+            [(265536, 65536), (331072, 10)],
+        ),
         ("No subuid range found for user alice\n", []),
         ("0: alice x 1\n", []),
         ("", []),
     ],
 )
 def test_ranges_are_read_from_getsubids(text: str, found: list[tuple[int, int]]) -> None:
-    assert subids.ranges(text) == found
+    assert subids.ranges(text, own=2001) == found
+
+
+def test_no_id_is_mapped_twice() -> None:
+    """Large sites have people whose ids lie in what useradd gives away."""
+    text = "0: carol 100000 65536\n1: carol 200000 65536\n"
+    assert subids.ranges(text, own=100001) == [(200000, 65536)]
 
 
 @given(st.text())
 def test_any_text_is_ranges_of_people_or_nothing(text: str) -> None:
-    assert all(first >= 65536 and first + count < 2**32 for first, count in subids.ranges(text))
+    assert all(
+        first >= 65536 and first + count < 2**32 for first, count in subids.ranges(text, own=2001)
+    )
 
 
 def test_without_agreement_a_sandbox_has_one_id() -> None:

@@ -45,7 +45,9 @@ def maps_of(*, uid: int, gid: int, agreed: str) -> Maps:
     try:
         name = pwd.getpwuid(uid).pw_name
         both = Program([_GETSUBIDS, name]), Program([_GETSUBIDS, "-g", name])
-        users, groups = (ranges(program.end()) for program in both)
+        users, groups = (
+            ranges(program.end(), own=own) for program, own in zip(both, (uid, gid), strict=True)
+        )
     except (KeyError, ProcessError):
         return single(uid=uid, gid=gid)
     if not users or not groups:
@@ -67,15 +69,20 @@ def lines(own: int, ranges: Iterable[tuple[int, int]]) -> str:
     return "".join(f"{line}\n" for line in result)
 
 
-def ranges(text: str) -> list[tuple[int, int]]:
-    """(first, count) of each line `0: NAME FIRST COUNT` of getsubids; others are left out."""
-    result = []
+def ranges(text: str, *, own: int) -> list[tuple[int, int]]:
+    """(first, count) of each line `0: NAME FIRST COUNT` of getsubids; others are left out, and so
+    is what overlaps an earlier one or has the user's own id."""
+    result: list[tuple[int, int]] = []
     for line in text.splitlines():
         words = line.split()
         if len(words) == 4 and words[2].isdecimal() and words[3].isdecimal():
             first, count = int(words[2]), int(words[3])
             # The kernel's ids are of 32 bits, and the last is none.
-            if first >= _LEAST and count > 0 and first + count < 2**32 - 1:
+            if first < _LEAST or count < 1 or first + count >= 2**32 - 1:
+                continue
+            # It takes no id twice, but useradd and an administrator may both have given ranges.
+            taken = [(own, 1), *result]
+            if all(first >= other + size or other >= first + count for other, size in taken):
                 result.append((first, count))
     # The kernel takes 340 lines; who needs more than a few has another problem.
     return result[:16]
