@@ -1,6 +1,7 @@
 """The demo is the README's second command, so it runs here as a newcomer would run it."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -28,4 +29,7 @@ def test_demo_shows_the_main_job(lab: Lab) -> None:
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "None" in result.stdout, "the Service is headless"
     assert result.stdout.count("/alice/worker-") >= 6, "six workers are six jobs"
+    assert "Hello from a pod that is a Slurm job." in result.stdout, "the Service by its name"
+    assert re.search(r"inet 10\.78\.[12]\.\d+/24", result.stdout), "a step shows the pod's address"
+    assert re.search(r"^\d+\.0 +sh ", result.stdout, re.MULTILINE), "sacct has the step"
     assert "The lab is still up" in result.stdout

@@ -41,7 +41,7 @@ def _create(request: Object, service: Object) -> Decision:
             f"spec.clusterIP {spec['clusterIP']} was replaced by None, because nothing serves it;"
             f' label {HEADLESS_LABEL}: "false" keeps it'
         )
-    return Decision(patch=_HEADLESS, warnings=(*warnings, *_port_warnings(spec)))
+    return Decision(patch=_HEADLESS, warnings=tuple(warnings))
 
 
 def _update(service: Object, old: Object) -> Decision:
@@ -71,13 +71,3 @@ def _opted_out(service: Object) -> bool:
 
 def _is_headless(service: Object) -> bool:
     return (service.get("spec") or {}).get("clusterIP") == "None"
-
-
-def _port_warnings(spec: Object) -> list[str]:
-    """Ports that clients of a headless Service would not find."""
-    return [
-        f"spec.ports: port {port['port']} differs from targetPort {port['targetPort']}, but"
-        " clients of a headless Service reach pods directly; use the container's port"
-        for port in spec.get("ports") or ()
-        if isinstance(port.get("targetPort"), int) and port["targetPort"] != port.get("port")
-    ]
