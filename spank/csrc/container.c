@@ -63,7 +63,7 @@ static int start_time(const char *stat, uint64_t *ret_start)
 
 /* A line `NAME:\tNUMBER` of proc(5)'s status, whose first line is the only one with foreign text.
  */
-static int status_field(const char *status, const char *name, uint64_t *ret_number)
+static int status_field(const char *status, const char *name, int base, uint64_t *ret_number)
 {
     const char *at = strstr(status, name);
     char *end;
@@ -72,7 +72,7 @@ static int status_field(const char *status, const char *name, uint64_t *ret_numb
         return -EINVAL;
     at += strlen(name);
     errno = 0;
-    *ret_number = strtoull(at, &end, 16);
+    *ret_number = strtoull(at, &end, base);
     return errno || end == at || *end != '\n' ? -EINVAL : 0;
 }
 
@@ -92,12 +92,45 @@ static bool in_other_job(const char *cgroup, uint32_t job)
     return other;
 }
 
+/* How many seccomp filters a process has; before Linux 5.9 only whether it has any. */
+static int count_filters(const char *status, uint64_t *ret_count)
+{
+    uint64_t mode;
+    int rc = status_field(status, "\nSeccomp:\t", 10, &mode);
+
+    if (rc == 0 && status_field(status, "\nSeccomp_filters:\t", 10, ret_count) < 0)
+        *ret_count = mode != 0;
+    return rc;
+}
+
+static int read_privileges(const struct slurmlet_ops *ops, struct slurmlet_container *container,
+                           char *text, struct slurmlet_message *why)
+{
+    uint64_t no_new_privileges, theirs, ours;
+    ssize_t rc = read_small(ops, container->directory, "status", text);
+
+    if (rc < 0)
+        return slurmlet_fail(why, -ESRCH, "the container has ended");
+    if (status_field(text, "\nCapBnd:\t", 16, &container->capabilities) < 0 ||
+        status_field(text, "\nNoNewPrivs:\t", 10, &no_new_privileges) < 0 ||
+        count_filters(text, &theirs) < 0)
+        return slurmlet_fail(why, -EINVAL, "/proc tells nothing of the container's privileges");
+    container->no_new_privileges = no_new_privileges != 0;
+    rc = read_small(ops, AT_FDCWD, "/proc/self/status", text);
+    if (rc < 0 || count_filters(text, &ours) < 0)
+        return slurmlet_fail(why, rc < 0 ? (int)rc : -EINVAL,
+                             "/proc/self/status tells nothing of seccomp");
+    /* slurmd's own, say of its unit, both have inherited. */
+    container->filtered = theirs > ours;
+    return 0;
+}
+
 static int open_process(const struct slurmlet_ops *ops, uint32_t job,
                         struct slurmlet_container *container, struct slurmlet_message *why)
 {
     cleanup_free char *text = malloc(SMALL);
     char path[32];
-    uint64_t start = 0, no_new_privileges = 0;
+    uint64_t start = 0;
     ssize_t rc;
 
     if (!text)
@@ -121,14 +154,7 @@ static int open_process(const struct slurmlet_ops *ops, uint32_t job,
                              "process %d, which the pod names as its container, "
                              "does not belong to job %u",
                              container->hint.pid, job);
-    rc = read_small(ops, container->directory, "status", text);
-    if (rc < 0)
-        goto gone;
-    if (status_field(text, "\nCapBnd:\t", &container->capabilities) < 0 ||
-        status_field(text, "\nNoNewPrivs:\t", &no_new_privileges) < 0)
-        return slurmlet_fail(why, -EINVAL, "/proc tells nothing of the container's privileges");
-    container->no_new_privileges = no_new_privileges != 0;
-    return 0;
+    return read_privileges(ops, container, text, why);
 gone:
     return slurmlet_fail(why, -ESRCH, "the container has ended");
 }

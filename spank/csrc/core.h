@@ -54,7 +54,9 @@ struct slurmlet_target {
 
 int slurmlet_target_parse(const char *text, struct slurmlet_target *ret_target,
                           struct slurmlet_message *why);
-/* --k8s-pod-ns=-net,-mnt: a bit (1 << kind) for each namespace that is left out. */
+/* --k8s-pod-ns=-net,-mnt: a bit (1 << kind) for each namespace that is left out. The user namespace
+ * is joined in any case, because it owns the others; its bit says that the ids in it are not
+ * wanted. */
 int slurmlet_left_out_parse(const char *text, unsigned int *ret_mask, struct slurmlet_message *why);
 /* Whether a Slurm job of this name is the pod's: UID8/NAMESPACE/POD. */
 bool slurmlet_is_job_name(const char *name, const struct slurmlet_target *target);
@@ -159,6 +161,8 @@ struct slurmlet_container {
     int pidfd;
     uint64_t capabilities;
     bool no_new_privileges;
+    /* It has seccomp filters that this process has not. */
+    bool filtered;
     struct slurmlet_hint hint;
 };
 
@@ -178,7 +182,8 @@ int slurmlet_container_open(const struct slurmlet_ops *ops, const struct slurmle
 /* Joins the sandbox's namespaces alone; bits of `left_out` are not joined. */
 int slurmlet_join_sandbox(const struct slurmlet_ops *ops, const struct slurmlet_sandbox *sandbox,
                           unsigned int left_out, struct slurmlet_message *why);
-/* Joins the sandbox, then the container's PID and mount namespace and its root directory. */
+/* Joins the sandbox, then the container's PID and mount namespace and its root directory. -EPERM
+ * for a container with seccomp filters, unless its files are left out. */
 int slurmlet_join_container(const struct slurmlet_ops *ops, const struct slurmlet_sandbox *sandbox,
                             const struct slurmlet_container *container, unsigned int left_out,
                             struct slurmlet_message *why);

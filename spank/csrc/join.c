@@ -169,8 +169,13 @@ int slurmlet_join_container(const struct slurmlet_ops *ops, const struct slurmle
     int own[SLURMLET_KINDS] = {-1, -1, -1, -1, -1, -1};
     unsigned int nested = 0;
     int root = -1;
-    int rc = join_one(ops, sandbox->pins[SLURMLET_USER], SLURMLET_USER, why);
+    int rc = 0;
 
+    if (container->filtered && mounts)
+        return slurmlet_fail(why, -EPERM,
+                             "the container has a seccomp filter, which cannot be put on a step; "
+                             "--k8s-pod-ns=-mnt,-pid gives the node's tools on the pod");
+    rc = join_one(ops, sandbox->pins[SLURMLET_USER], SLURMLET_USER, why);
     if (rc == 0)
         rc = open_own(ops, sandbox, container, own, &nested, why);
     if (rc == 0 && mounts) {

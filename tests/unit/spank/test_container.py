@@ -199,12 +199,50 @@ def test_privileges_are_the_kernels_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"Name:\tsh\n", b"Name:\tx\nCapBnd:\tzz\nNoNewPrivs:\t0\n"]
+    "content",
+    [
+        b"",
+        b"Name:\tsh\n",
+        b"Name:\tx\nCapBnd:\tzz\nNoNewPrivs:\t0\nSeccomp:\t0\n",
+        b"Name:\tx\nCapBnd:\t0\nNoNewPrivs:\t0\n",
+        b"Name:\tx\nCapBnd:\t0\nNoNewPrivs:\tx\nSeccomp:\t0\n",
+    ],
 )
 def test_a_kernel_that_tells_no_privileges_is_refused(content: bytes) -> None:
     fake = running_pod()
     fake.nodes[f"{PROC}/status"].content = content
     assert enter(fake)[1] == "/proc tells nothing of the container's privileges"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "refused"),
+    [
+        (0, 0, False),
+        (1, 0, True),
+        (1, 1, False),
+        (2, 1, True),
+        (None, 0, True),
+        (None, None, False),
+    ],
+)
+def test_a_filter_that_cannot_be_put_on_a_step_keeps_it_out(
+    theirs: int | None, ours: int | None, refused: bool
+) -> None:
+    fake = running_pod()
+    fake.nodes[f"{PROC}/status"].content = status(filters=theirs)
+    fake.nodes["/proc/self/status"].content = status(filters=ours)
+    code, why = enter(fake)
+    assert code == (-errno.EPERM if refused else 0)
+    assert refused == why.startswith("the container has a seccomp filter")
+    assert (joined(fake) == []) == refused
+    # The node's tools are under no rule of the container's.
+    assert enter(fake, left_out=LEFT_OUT["mnt"])[0] == 0
+
+
+def test_a_kernel_that_tells_nothing_of_ourselves_is_refused() -> None:
+    fake = running_pod()
+    fake.nodes["/proc/self/status"].content = b"Name:\tx\n"
+    assert enter(fake) == (-errno.EINVAL, "/proc/self/status tells nothing of seccomp")
 
 
 def test_every_failure_of_the_system_is_refused_and_leaks_nothing() -> None:

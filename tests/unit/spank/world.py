@@ -42,13 +42,19 @@ def stat_line(start: int = START, name: str = "sh (x) y") -> bytes:
     return f"{PID} ({name}) {fields}\n".encode()
 
 
-def status(bounding: str = "00000000a80425fb", privileges: int = 1) -> bytes:
-    return f"Name:\tsh\nNoNewPrivs:\t{privileges}\nCapBnd:\t{bounding}\nSeccomp:\t0\n".encode()
+def status(
+    bounding: str = "00000000a80425fb", privileges: int = 1, *, filters: int | None = 0
+) -> bytes:
+    """`filters`: None is a kernel that does not count them, of a process that has some."""
+    counted = f"Seccomp:\t{2 if filters else 0}\nSeccomp_filters:\t{filters}\n"
+    seccomp = "Seccomp:\t2\n" if filters is None else counted
+    return f"Name:\tsh\nNoNewPrivs:\t{privileges}\nCapBnd:\t{bounding}\n{seccomp}".encode()
 
 
 def running_pod() -> FakeOS:
     nodes = {
         "/proc/sys/kernel/random/boot_id": Node(content=f"{BOOT}\n".encode()),
+        "/proc/self/status": Node(content=status()),
         JOBS: directory(),
         ROOT: directory(),
         f"{ROOT}/record.json": Node(content=record()),
