@@ -36,7 +36,7 @@ CORE = (
     "sandbox",
     "srun",
 )
-ENTER = ("anchor", "capabilities", "init", "main", "proxy", "step")
+ENTER = ("anchor", "capabilities", "identity", "init", "main", "proxy", "step")
 PLUGIN = ("client", "find", "node", "options", "plugin", "task")
 HARDENED = (
     *("-std=gnu11", "-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2"),

@@ -88,7 +88,7 @@ int slurmlet_left_out_parse(const char *text, unsigned int *ret_mask, struct slu
 
     for (;;) {
         size_t length = strcspn(at, ",");
-        int kind = SLURMLET_USER + 1;
+        int kind = 0;
 
         while (kind < SLURMLET_KINDS && (*at != '-' || length != strlen(kind_names[kind]) + 1 ||
                                          strncmp(at + 1, kind_names[kind], length - 1) != 0))
@@ -96,7 +96,7 @@ int slurmlet_left_out_parse(const char *text, unsigned int *ret_mask, struct slu
         if (kind == SLURMLET_KINDS)
             return slurmlet_fail(why, -EINVAL,
                                  "--k8s-pod-ns=%.80s: list what to leave out, of -net, -mnt, -pid, "
-                                 "-ipc and -uts, with commas between",
+                                 "-ipc, -uts and -user, with commas between",
                                  text);
         mask |= 1U << kind;
         if (at[length] == '\0')

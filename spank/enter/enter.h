@@ -38,6 +38,10 @@ int proxy(bool terminal, int *ret_status);
 /* Keeps `mask` of the capabilities, for good. */
 int limit_capabilities(uint64_t mask);
 
+/* Gives this process, for good, these ids in its own eyes and no power over the pod's namespaces.
+ */
+int keep_identity(uid_t uid, gid_t gid);
+
 void complain(const char *what, const char *text);
 
 #endif

@@ -14,6 +14,9 @@ struct place {
     struct slurmlet_container container;
     char *environment;
     ssize_t environment_size;
+    /* As Slurm started us. */
+    uid_t uid;
+    gid_t gid;
 };
 
 static int join(const struct slurmlet_ops *ops, const struct request *request, struct place *place,
@@ -35,20 +38,12 @@ static int join(const struct slurmlet_ops *ops, const struct request *request, s
 }
 
 /* What is the container's and not only its namespaces'. */
-static int settle(const struct request *request, const struct place *place)
+static int take_over(const struct request *request, const struct place *place)
 {
     const struct slurmlet_hint *hint = &place->container.hint;
     const char *directory = request->directory ? request->directory : hint->directory;
     char **merged;
 
-    if (request->left_out & (1U << SLURMLET_MNT)) {
-        /* The host's files: the pod's paths mean nothing there. */
-        if (request->directory && chdir(request->directory) < 0) {
-            complain(request->directory, strerror(errno));
-            return -1;
-        }
-        return 0;
-    }
     merged =
         slurmlet_environment_merge(environ, place->environment, (size_t)place->environment_size);
     if (!merged) {
@@ -65,7 +60,26 @@ static int settle(const struct request *request, const struct place *place)
         complain(directory, strerror(errno));
         return -1;
     }
+    /* What PMIx's server shares through files of the node is then asked for over its socket. */
+    if (getenv("PMIX_NAMESPACE") && setenv("PMIX_MCA_gds", "hash", 0) < 0)
+        return -1;
     return setenv("PWD", directory, 1);
+}
+
+static int settle(const struct request *request, const struct place *place)
+{
+    if ((request->left_out & (1U << SLURMLET_USER)) && keep_identity(place->uid, place->gid) < 0) {
+        complain("cannot keep your user id in the pod", strerror(errno));
+        return -1;
+    }
+    if (!(request->left_out & (1U << SLURMLET_MNT)))
+        return take_over(request, place);
+    /* The host's files: the pod's paths mean nothing there. */
+    if (request->directory && chdir(request->directory) < 0) {
+        complain(request->directory, strerror(errno));
+        return -1;
+    }
+    return 0;
 }
 
 static int execute(char **command)
@@ -79,11 +93,17 @@ int step(const struct request *request)
 {
     struct slurmlet_ops ops;
     struct slurmlet_message why = {""};
-    struct place place = {0};
+    struct place place = {.uid = getuid(), .gid = getgid()};
     char **command = request->command;
     int status = EXIT_REFUSED;
     bool mounts = !(request->left_out & (1U << SLURMLET_MNT));
 
+    if ((request->left_out & (1U << SLURMLET_USER)) && (request->left_out & (1U << SLURMLET_PID)) &&
+        mounts) {
+        complain(request->target_text, "-user with -pid needs -mnt, too: the pod's /proc does not "
+                                       "know a process that is not in its PID namespace");
+        return EXIT_REFUSED;
+    }
     slurmlet_ops_default(&ops);
     slurmlet_sandbox_init(&place.sandbox);
     slurmlet_container_init(&place.container);

@@ -66,7 +66,8 @@ static int on_sandbox(int value, const char *text, int remote)
 static char pod_name[] = "k8s-pod", pod_value[] = "NS/POD[:CONTAINER]",
             pod_help[] = "run in a pod's running job and join the pod's namespaces",
             left_out_name[] = "k8s-pod-ns", left_out_value[] = "-NS[,-NS...]",
-            left_out_help[] = "with --k8s-pod: stay out of the pod's net, mnt, pid, ipc or uts",
+            left_out_help[] =
+                "with --k8s-pod: stay out of the pod's net, mnt, pid, ipc, uts or user",
             sandbox_name[] = "k8s-sandbox", sandbox_value[] = "net|host",
             sandbox_help[] = "make a pod sandbox for the job, with or without a network of its own";
 

@@ -63,7 +63,8 @@ def test_any_bytes_are_refused_or_are_names(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mask"), [("-net", 8), ("-mnt,-pid", 48), ("-ipc,-uts,-net,-pid,-mnt", 62)]
+    ("text", "mask"),
+    [("-net", 8), ("-mnt,-pid", 48), ("-ipc,-uts,-net,-pid,-mnt", 62), ("-user", 1)],
 )
 def test_namespaces_are_left_out(text: str, mask: int) -> None:
     found = ffi.new("unsigned int *")
@@ -72,12 +73,12 @@ def test_namespaces_are_left_out(text: str, mask: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "net", "-", "-user", "-net,", ",-net", "-ne", "-nett", "-net -mnt"]
+    "text", ["", "net", "-", "-users", "-net,", ",-net", "-ne", "-nett", "-net -mnt"]
 )
 def test_unknown_namespaces_are_refused(text: str) -> None:
     why = message()
     assert lib.slurmlet_left_out_parse(text.encode(), ffi.new("unsigned int *"), why) < 0
-    assert "of -net, -mnt, -pid, -ipc and -uts" in text_of(why)
+    assert "of -net, -mnt, -pid, -ipc, -uts and -user" in text_of(why)
 
 
 def test_a_job_is_known_by_the_name_that_the_broker_gives() -> None:
