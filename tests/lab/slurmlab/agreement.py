@@ -51,12 +51,13 @@ def disagreements(
 
     `users` is the identity map, namespace to Unix user. Rules: a pod that has a job has exactly
     one, under its own UID, in accounting too; a pod's job belongs to its namespace's user; every
-    live job of a pod has its pod.
+    live job of a pod has its pod. People may call their own jobs what they like: what one of them
+    called like another's pod is none of the pod's.
     """
     found: list[str] = []
     recorded: dict[str, list[Job]] = defaultdict(list)
     for job in accounting:
-        if job.pod:
+        if job.pod and not _is_strangers(job, users):
             recorded[job.pod[0]].append(job)
     for uid, jobs in recorded.items():
         if len(jobs) > 1:
@@ -75,14 +76,24 @@ def disagreements(
         if number not in numbers:
             found.append(f"pod {title} names job {number}, sacct has {numbers or 'none'} for it")
     for job in queue:
+        if _is_strangers(job, users):
+            continue
         if job.pod and job.state in LIVE and job.pod[0] not in known:
             found.append(f"job {job.number} of {job.user} runs for pod {job.pod[1]}, which is gone")
     return found
 
 
-def _owner(job: Job, users: Mapping[str, str]) -> str:
+def _wanted(job: Job, users: Mapping[str, str]) -> str | None:
     namespace = job.pod[1].split("/")[0] if job.pod else ""
-    wanted = users.get(namespace)
+    return users.get(namespace)
+
+
+def _is_strangers(job: Job, users: Mapping[str, str]) -> bool:
+    return job.user in users.values() and job.user != _wanted(job, users)
+
+
+def _owner(job: Job, users: Mapping[str, str]) -> str:
+    wanted = _wanted(job, users)
     if job.user == wanted:
         return ""
     return f"job {job.number} ({job.name}) belongs to {job.user or '?'}, not to {wanted}"

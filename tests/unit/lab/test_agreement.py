@@ -36,6 +36,8 @@ def test_one_story_has_no_disagreement() -> None:
     other = job("8", user="bob", name="a job of bob")
     assert found(pods=[pod()], queue=[job(), other], accounting=[job(), other]) == []
     assert found(pods=[pod(job=None)], queue=[], accounting=[]) == [], "not submitted yet"
+    forged = job("8", user="bob")
+    assert found(pods=[pod()], queue=[job(), forged], accounting=[job(), forged]) == [], "bob's own"
     ended = job(state="COMPLETED")
     assert found(pods=[], queue=[ended], accounting=[ended]) == [], "a deleted pod's ended job"
 
@@ -45,7 +47,7 @@ def test_one_story_has_no_disagreement() -> None:
     [
         ([pod()], [], [job(), job("9")], "pod 0123abcd has 2 jobs in sacct: 7, 9"),
         ([pod()], [], [job(user="root")], "belongs to root, not to alice"),
-        ([pod()], [], [job(user="bob")], "belongs to bob, not to alice"),
+        ([pod()], [], [job(user="bob")], "pod alice/web names job 7, sacct has none"),
         ([pod()], [job()], [], "pod alice/web names job 7, sacct has none"),
         ([pod(job="6")], [job()], [job()], "pod alice/web names job 6, sacct has \\['7'\\]"),
         ([], [job()], [job()], "job 7 of alice runs for pod alice/web, which is gone"),
