@@ -27,6 +27,8 @@ enum {
     /* Bytes of a credential: munge's own limit of a payload is far above what the broker puts in.
      */
     CREDENTIAL = 4096,
+    /* Seconds that slurmlet-sandbox lets an address rest. */
+    REST = 60,
 };
 
 /* Slurm's configuration in the process that we are loaded into; libslurmfull exports it. */
@@ -266,6 +268,25 @@ static void bury(const char *sandbox)
         log_error("%s: %s", path, strerror(errno));
 }
 
+/* Whether a pod's address has rested for long enough to be free. */
+static bool is_something_due(void)
+{
+    DIR *resting = opendir(SLURMLET_RESTING);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (resting && !found && (entry = readdir(resting))) {
+        struct stat status;
+
+        found = entry->d_name[0] != '.' &&
+                fstatat(dirfd(resting), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                time(NULL) - status.st_mtime > REST;
+    }
+    if (resting)
+        (void)closedir(resting);
+    return found;
+}
+
 /* Whether an earlier epilog did not come to its end. */
 static bool is_something_left(void)
 {
@@ -301,6 +322,6 @@ void node_epilog(spank_t spank)
         run_helper(words, "remove", "");
     }
     /* Also in the epilog of a job that had no sandbox: the next pod may be far. */
-    if (is_something_left())
+    if (is_something_left() || is_something_due())
         run_helper(garbage, "garbage", "");
 }

@@ -9,6 +9,7 @@
 #define SLURMLET_ENTER SLURMLET_PREFIX "/bin/slurmlet-enter"
 #define SLURMLET_PYTHON SLURMLET_PREFIX "/bin/python"
 #define SLURMLET_JOBS "/run/slurmlet/jobs"
+#define SLURMLET_RESTING "/run/slurmlet/resting"
 #define SLURMLET_TOMBSTONE "removed"
 #define SLURMLET_DISABLED "/run/slurmlet/disabled"
 #define SLURMLET_GUARD "/slurmlet-is-missing-on-this-node"
