@@ -151,6 +151,47 @@ def test_every_node_has_routes_to_the_pods_of_all_nodes(lab: Lab) -> None:
 
 
 @pytest.mark.claim("N11")
+def test_a_restart_of_the_routes_removes_what_we_no_longer_want(lab: Lab) -> None:
+    mine = ["10.99.0.0/24", "via", NODES["c2"]]
+    lab.run("c1", ["ip", "route", "add", *mine, "protocol", PROTOCOL])
+    lab.run("c1", ["ip", "route", "add", "10.99.1.0/24", *mine[1:], "protocol", "static"])
+    try:
+        lab.run("c1", ["systemctl", "restart", "slurmlet-routes"])
+        assert routes(lab, "c1") == wanted("c1")
+        assert "10.99.1.0/24" in lab.run("c1", ["ip", "route"]).stdout, "it is somebody else's"
+    finally:
+        lab.run("c1", ["ip", "route", "del", "10.99.1.0/24"], check=False)
+
+
+@pytest.mark.claim("N12")
+def test_the_doctor_finds_what_is_wrong_and_nothing_when_all_is_well(lab: Lab) -> None:
+    def doctor(node: str, *options: str) -> tuple[int, str]:
+        done = lab.run(node, ["slurmlet", "doctor", *options], check=False)
+        return done.returncode, done.stdout
+
+    for node in NODES:
+        code, text = doctor(node, "--dns", SERVER)
+        assert (code, "problem: " in text) == (0, False), text
+    lab.run("c1", ["systemctl", "stop", "slurmlet-routes"])
+    try:
+        code, text = doctor("c1")
+        assert code == 1
+        assert "there is no route to the pods at 10.78.2.0/24" in text
+    finally:
+        lab.run("c1", ["systemctl", "start", "slurmlet-routes"])
+    code, text = doctor("c2", "--dns", NODES["c1"])
+    assert code == 1
+    assert f"DNS server {NODES['c1']}" in text
+    lab.run("ctl", ["tee", "/etc/exports"], input="/home 10.0.0.0/8(rw,sync)\n")
+    try:
+        code, text = doctor("ctl")
+        assert code == 1
+        assert "/home is exported to 10.0.0.0/8" in text
+    finally:
+        lab.run("ctl", ["rm", "/etc/exports"])
+
+
+@pytest.mark.claim("N11")
 @pytest.mark.timeout(240)
 def test_the_network_is_back_after_a_reboot(lab: Lab) -> None:
     """A node of the lab keeps its network namespace: what is to come back is taken away first."""

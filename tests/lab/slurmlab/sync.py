@@ -23,6 +23,7 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "webhook": ("slurmlet-webhook",),
     "supervisor": (),  # each pod starts its own
     "spank": (),  # each prolog starts its own; what is made of C is for a roll-out
+    "cli": (),
     "controlplane": (),  # its programs are not Python; units and certificates are a roll-out's
 }
 """Component → services that have its code loaded."""

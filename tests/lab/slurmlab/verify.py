@@ -231,6 +231,23 @@ def _agreement(lab: Lab) -> str:
     return f"{len(pods)} pods, {len(jobs)} jobs of pods in sacct, owned by {owners}"
 
 
+def _pod_network(lab: Lab) -> str:
+    _rolled_out(lab)
+    control = next(each.address for each in NODES if each.role == "control")
+    for each in NODES:
+        doctor = ["/opt/slurmlet/current/bin/slurmlet", "doctor", "--dns", control]
+        done = run(node.enter_argv(lab, each, doctor), timeout=60, check=False)
+        if done.returncode != 0:
+            raise WrongError(f"{each.name}: {' | '.join(done.stdout.splitlines())}")
+        shown = _on(lab, each.name, ["ip", "-json", "route", "show"])
+        known = {route["dst"] for route in json.loads(shown)}
+        missing = {other.pods for other in _compute()} - known
+        if missing:
+            raise WrongError(f"{each.name} has no route to {', '.join(sorted(missing))}")
+    ranges = ", ".join(each.pods for each in _compute())
+    return f"routes to {ranges} on all nodes, the DNS server answers all"
+
+
 CHECKS: tuple[tuple[str, Callable[[Lab], str]], ...] = (
     ("nodes up", _nodes),
     ("units", _units),
@@ -243,5 +260,6 @@ CHECKS: tuple[tuple[str, Callable[[Lab], str]], ...] = (
     ("privilege", _privilege),
     ("control plane", _control_plane),
     ("virtual node", _virtual_node),
+    ("pod network", _pod_network),
     ("pods, squeue and sacct agree", _agreement),
 )

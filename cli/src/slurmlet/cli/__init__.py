@@ -1,0 +1,1 @@
+"""The command `slurmlet`, for users and administrators."""
