@@ -11,7 +11,7 @@ from hypothesis import settings
 from tests.unit.kubelet.fakes import FakeApi, FakeBroker, FakeSlurm, pod
 
 from slurmlet.common.kube import Object
-from slurmlet.contracts.podproto import FromAgent
+from slurmlet.contracts.podproto import FromAgent, Update
 from slurmlet.kubelet import submit
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.controller import Controller
@@ -60,6 +60,7 @@ class FakeSession:
     sent: list[FromAgent] = field(default_factory=list)
     token: str = "0" * 64
     peer: str = "10.77.0.11"
+    told: Update | None = None
 
     async def send(self, message: FromAgent) -> None:
         self.sent.append(message)

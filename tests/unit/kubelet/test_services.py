@@ -236,10 +236,13 @@ async def test_a_supervisor_that_does_not_listen_is_told_again(world: World) -> 
 
     await connected(world)
     world.services.items = [service("web", {"port": 80, "targetPort": 8080})]
-    session = world.record().session = Deaf()
+    session: FakeSession = Deaf()
+    world.record().session = session
     await world.sync()
-    assert world.record().told is None
-    assert session.sent == []
+    assert session.told is None
+    world.record().session = session = FakeSession()
+    await world.sync()
+    assert session.sent == [Update(services=(Redirection(port=80, target_port=8080),))]
 
 
 def test_the_watch_knows_services_by_namespace() -> None:

@@ -121,3 +121,12 @@ def test_odd_paths_stay_one_mount() -> None:
     mount = Mount(source='/a,b"c', target="/d e")
     words = arguments(spec(mounts=(mount,)), rootfs="/r")
     assert '--mount="type=bind","source=/a,b""c","destination=/d e"' in words
+
+
+def test_a_pods_own_network_has_its_own_interfaces_in_sys() -> None:
+    config = oci_config(spec(), rootfs="/r", sysfs="/m/sys")
+    (sys,) = (mount for mount in config["mounts"] if mount["destination"] == "/sys")
+    assert sys["source"] == "/m/sys"
+    words = arguments(spec(), rootfs="/r", sysfs="/m/sys")
+    assert '--mount="type=bind","source=/m/sys","destination=/sys","ro"' in words
+    assert not any("destination=/sys" in word for word in arguments(spec(), rootfs="/r"))

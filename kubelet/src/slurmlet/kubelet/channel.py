@@ -195,9 +195,8 @@ class Channel:
         try:
             record.ip = await self._address(pod, connection, said, uid=job.uid if job else -1)
         except CommandError as error:
-            log.info(
-                "hello of %s, job %d: cannot be judged now: %s", record.key, said.job_id, error
-            )
+            why = f"The pod's address cannot be proved now: {error}"
+            self.events.emit(pod, NO_SANDBOX, why, kind="Warning")
             return None
         except RecordError as error:
             await self._without_address(pod, record, connection, str(error))

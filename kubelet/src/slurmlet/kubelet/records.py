@@ -13,7 +13,9 @@ from slurmlet.kubelet.slurm.query import JobFacts
 
 
 class Session(Protocol):
-    """A supervisor that is connected."""
+    """A supervisor that is connected; `told` is the last that it was told of Services."""
+
+    told: Update | None
 
     @property
     def token(self) -> str: ...
@@ -30,11 +32,10 @@ class Record:
 
     `job_id` is None until a job is known, `over` says that it ended or that there never was one.
     `facts` is what was last heard of it. `ip` is the pod's address and `host_ip` its node's, both
-    empty until a supervisor was believed. `told` is what the session (by id) knows of Services,
-    `complaints` what the pod's author was told of them. `waiting` and `refused` are what to show
-    while there is no job; `retry_at` and `failures` space out submissions. `stopped_for` is the
-    deletionTimestamp for which a session (by id) was told to stop, `cancelled_at` when scancel was
-    last asked for.
+    empty until a supervisor was believed. `complaints` are what the pod's author was told of
+    Services. `waiting` and `refused` are what to show while there is no job; `retry_at` and
+    `failures` space out submissions. `stopped_for` is the deletionTimestamp for which a session (by
+    id) was told to stop, `cancelled_at` when scancel was last asked for.
     """
 
     uid: str
@@ -57,7 +58,6 @@ class Record:
     cancelled_at: float | None = None
     ended_at: float | None = None
     final_at: float | None = None
-    told: tuple[int, Update] | None = None
     complaints: frozenset[str] = frozenset()
     over: bool = False
 

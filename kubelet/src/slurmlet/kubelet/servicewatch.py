@@ -80,14 +80,9 @@ class Updates:
             services=mapped.redirections,
             forwardings=services.api_forwarding(self.watch.api_service(), server=self.server),
         )
-        if record.told == (id(session), update):
-            return
-        record.told = (id(session), update)
-        try:
+        if session.told != update:
             await session.send(update)
-        except (ConnectionError, TimeoutError):
-            record.told = None
-            raise
+            session.told = update
 
     def _ignored(self, pod: Mapping[str, Any], record: Record, own: list[Object]) -> None:
         ignored = tuple(

@@ -19,6 +19,7 @@ from slurmlet.contracts.podproto import (
     ProtocolError,
     Status,
     StreamFailed,
+    Update,
     decode_message,
     encode_message,
     encode_plan,
@@ -39,6 +40,7 @@ class Connection:
     token: str
     peer: str
     ignored: int = 0
+    told: Update | None = None
     _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def send(self, message: FromAgent) -> None:

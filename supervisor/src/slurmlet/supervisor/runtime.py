@@ -101,6 +101,7 @@ class EngineRuntime:
         self._volumes = volumes
         self._directories = directories
         self._oom = OomCounter()
+        self._sysfs = f"{directories.memory}/sys" if network.own else "/sys"
 
     async def prepare(self) -> None:
         """Make what all containers of the pod share.
@@ -113,6 +114,9 @@ class EngineRuntime:
         for name, text in self._network.files.items():
             (shared / name).write_text(text)
             (shared / name).chmod(0o644)
+        if self._network.own:
+            (shared / "sys").mkdir()
+            await self._anchor.mount("sysfs", self._sysfs, options="ro,nosuid,nodev,noexec")
         (shared / "shm").mkdir()
         # Half of what the job may use is tmpfs's own default; the job's limit holds in any case.
         await self._anchor.mount(
@@ -138,7 +142,7 @@ class EngineRuntime:
             rootfs=f"{layer}/root",
             bundle=bundle,
             anchor=self._anchor,
-            own_network=self._network.own,
+            sysfs=self._sysfs,
         )
         try:
             make_message_file(self._anchor.path(message))

@@ -62,7 +62,7 @@ class Apptainer:
         for mount in _possible(spec.mounts):
             make_mount_point(root, mount.target, directory=mount.directory)
         return Launch(
-            arguments=tuple(arguments(spec, rootfs=place.rootfs)),
+            arguments=tuple(arguments(spec, rootfs=place.rootfs, sysfs=place.sysfs)),
             environment={
                 **place.anchor.environment,
                 # Its configuration and cache stay out of the user's home directory.
@@ -76,7 +76,7 @@ class Apptainer:
         return ""
 
 
-def arguments(spec: ContainerSpec, *, rootfs: str) -> list[str]:
+def arguments(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> list[str]:
     """apptainer's command line; the environment is not in it."""
     result = [
         "apptainer",
@@ -104,6 +104,9 @@ def arguments(spec: ContainerSpec, *, rootfs: str) -> list[str]:
     dropped = [name for name in _CAPABILITIES if name not in spec.capabilities]
     if dropped:
         result.append(f"--drop-caps={','.join(dropped)}")
+    if sysfs != "/sys":
+        # Over Apptainer's own, which is always the node's.
+        result.append(f"--mount={_bind(Mount(source=sysfs, target='/sys', read_only=True))}")
     result.extend(f"--mount={_bind(mount)}" for mount in _possible(spec.mounts))
     return [*result, rootfs, *spec.arguments]
 

@@ -35,7 +35,7 @@ class Crun:
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         bundle = place.anchor.path(place.bundle)
         # The environment is in it: it lies on a tmpfs that only this user can enter.
-        config = oci_config(spec, rootfs=place.rootfs, own_network=place.own_network)
+        config = oci_config(spec, rootfs=place.rootfs, sysfs=place.sysfs)
         (bundle / "config.json").write_text(json.dumps(config))
         (bundle / "state").mkdir(exist_ok=True)
         error_file = f"{place.bundle}/error"
@@ -68,7 +68,7 @@ class Crun:
         return "; ".join(messages)
 
 
-def oci_config(spec: ContainerSpec, *, rootfs: str, own_network: bool = False) -> dict[str, Any]:
+def oci_config(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> dict[str, Any]:
     """config.json of the OCI runtime specification."""
     # Only root keeps capabilities over the exec, as with Kubernetes' runtimes.
     kept = list(spec.capabilities) if spec.uid == 0 else []
@@ -99,10 +99,7 @@ def oci_config(spec: ContainerSpec, *, rootfs: str, own_network: bool = False) -
                 ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
             ),
             _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *_PLAIN]),
-            # A new sysfs needs a network namespace of the pod's own, and shows its interfaces.
-            _mount("/sys", "sysfs", "sysfs", ["ro", *_PLAIN])
-            if own_network
-            else _mount("/sys", "bind", "/sys", ["rbind", "rro", *_PLAIN]),
+            _mount("/sys", "bind", sysfs, ["rbind", "rro", *_PLAIN]),
             *(_bind(mount) for mount in spec.mounts),
         ],
         "linux": {

@@ -58,14 +58,14 @@ class ContainerSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a container is made: `rootfs` (mounted, writable) and `bundle` (an empty directory in
-    memory) are paths of the anchor's mount namespace; `id` is unique on the node; `own_network`
-    says that the anchor has a network namespace of the pod's own."""
+    memory) are paths of the anchor's mount namespace; `id` is unique on the node; `sysfs`
+    is mounted there for the pod's network, which decides what interfaces it shows."""
 
     id: str
     rootfs: str
     bundle: str
     anchor: Anchor
-    own_network: bool = False
+    sysfs: str = "/sys"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
