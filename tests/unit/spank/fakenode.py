@@ -1,5 +1,6 @@
 """A compute node without its kernel: links, mounts, leases, and a death at any step."""
 
+import errno
 import ipaddress
 import json
 import os
@@ -32,7 +33,8 @@ class Killed(BaseException):
 
 @dataclass
 class FakeNode:
-    """`kill_at` is the number of the step that is not done any more; 0 for none."""
+    """`kill_at` is the number of the step that is not done any more, `fail_at` of the one that
+    fails; 0 for none."""
 
     root: Path
     addresses: int = 8
@@ -44,6 +46,7 @@ class FakeNode:
     failing: set[str] = field(default_factory=set)
     steps: int = 0
     kill_at: int = 0
+    fail_at: int = 0
     network: Network = field(default_factory=Network)
 
     @property
@@ -54,6 +57,8 @@ class FakeNode:
         self.steps += 1
         if self.kill_at and self.steps >= self.kill_at:
             raise Killed
+        if self.steps == self.fail_at:
+            raise OSError(errno.EIO, "Input/output error")
 
     def sandbox(self, job: int) -> Sandbox:
         return Sandbox(self.jobs / str(job))
@@ -171,9 +176,18 @@ class FakeNode:
         if path.name == "net":
             self._drop(str(path))
 
-    def sign(self, payload: str, *, reader: str) -> str:
-        self.step()
-        return payload
+    def sign(self, payload: str, *, reader: str) -> "FakeSigning":
+        return FakeSigning(self, payload)
+
+
+@dataclass
+class FakeSigning:
+    node: FakeNode
+    payload: str
+
+    def end(self) -> str:
+        self.node.step()
+        return self.payload
 
 
 def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +207,7 @@ def install(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
         (kernel, "make_namespaces", node.make_namespaces),
         (kernel, "mount_pod", node.mount_pod),
         (kernel, "unmount", node.unmount),
-        (munge, "sign", node.sign),
+        (munge, "Signing", node.sign),
         (munge, "signed_by_root", lambda credential: credential),
         (config, "load", lambda: Settings(network=node.network)),
         (attach, "load", lambda directory: conf.parse(json.dumps(CONF), path="conf")),

@@ -1,11 +1,12 @@
 """A sandbox's network: made, undone, repaired after a death at any step."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
-from slurmlet.spank.network import attachment, leases
+from slurmlet.spank.network import NetworkError, attachment, leases
 
 from .fakenode import FakeNode, Killed, install
 
@@ -248,6 +249,47 @@ def test_a_death_at_any_step_of_make_is_repaired_by_the_same_job(node: FakeNode)
         assert made["podIP"] in node.leases
         node.remove(12)
         nothing_is_left(node)
+
+
+def test_a_failure_at_any_step_of_make_is_told_and_undone(node: FakeNode) -> None:
+    """Or the prolog's helper fails: that is when not even the record can be written."""
+    told = step = 0
+    while True:
+        step += 1
+        node.steps, node.fail_at = 0, step
+        try:
+            made = node.make(12)
+        except OSError:
+            made = {"error": "in slurmd's log"}
+        told += "Input/output error" in made.get("error", "")
+        last = node.steps < step
+        node.fail_at = 0
+        if "error" in made:
+            assert node.links == {}
+        node.remove(12)
+        assert node.collect() == []
+        nothing_is_left(node)
+        if last:
+            break
+    assert told > 15
+
+
+def test_a_failure_at_any_step_of_remove_is_repaired(node: FakeNode) -> None:
+    step = 0
+    while True:
+        step += 1
+        node.fail_at = 0
+        node.make(12)
+        node.steps, node.fail_at = 0, step
+        with contextlib.suppress(OSError, NetworkError):
+            node.remove(12)
+        last = node.steps < step
+        node.fail_at = 0
+        node.remove(12)
+        assert node.collect() == []
+        nothing_is_left(node)
+        if last:
+            break
 
 
 def test_a_death_at_any_step_of_remove_is_repaired(node: FakeNode) -> None:

@@ -3,6 +3,7 @@
 Ends with 0 whenever the node is not to blame: what a job's user must know is in the record.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def _garbage(*, refresh: bool = False) -> int:
 
 
 if __name__ == "__main__":
+    # Nothing here lives for long enough to be looked through for cycles.
+    gc.disable()
     code = main(sys.argv[1:])
     sys.stderr.flush()
     # Slurm waits for us, and to take a whole interpreter down takes a tenth of a prolog.

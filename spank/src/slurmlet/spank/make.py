@@ -9,7 +9,7 @@ from slurmlet.spank import config, kernel, munge, record
 from slurmlet.spank.layout import Sandbox, sandbox_of
 from slurmlet.spank.lock import Busy, locked
 from slurmlet.spank.network import NetworkError
-from slurmlet.spank.network.attach import attach, detach
+from slurmlet.spank.network.attach import attach, detach, enforce
 from slurmlet.spank.record import Record
 from slurmlet.spank.subids import maps_of
 
@@ -72,7 +72,7 @@ def _make(
         mode=mode or "host",
         namespaces={},
     )
-    signed, network = "", None
+    network = None
     try:
         settings = config.load()
         network = settings.network
@@ -81,21 +81,25 @@ def _make(
         if not network.conf_dir:
             grant = replace(grant, mode="host")
         made = replace(made, mode=grant.mode, pod_uid=grant.pod_uid)
-        made = _furnished(sandbox, made, settings=settings)
-        signed = munge.sign(record.facts(made), reader=settings.agent_user)
-    except _EXPECTED as failure:
-        made = replace(made, namespaces={}, pod_ip="", interface=None, cni=None,
-                       error=_words(failure))  # fmt: skip
+        done = _furnished(sandbox, made, settings=settings)
+        signing = munge.Signing(record.facts(done), reader=settings.agent_user)
         try:
-            clear(sandbox, network=network)
-        except _EXPECTED as another:
-            # Its epilog tries again.
-            made = replace(made, error=f"{made.error}; then {_words(another)}")
-    if signed:
+            if done.interface is not None:
+                enforce(sandbox, network=network)
+        finally:
+            signed = signing.end()
         record.write(sandbox.signed, signed, mode=0o640, gid=gid)
-    record.write(sandbox.record, record.encode(made), mode=0o644)
-    if signed:
+        record.write(sandbox.record, record.encode(done), mode=0o644)
         open_to_user(sandbox)
+        return
+    except _EXPECTED as failure:
+        error = _words(failure)
+    try:
+        clear(sandbox, network=network)
+    except _EXPECTED as failure:
+        # Its epilog tries again.
+        error = f"{error}; then {_words(failure)}"
+    record.write(sandbox.record, record.encode(replace(made, error=error)), mode=0o644)
 
 
 def open_to_user(sandbox: Sandbox) -> None:

@@ -6,24 +6,34 @@ from slurmlet.contracts.credential import (
     CredentialError,
     payload_of_root,
 )
-from slurmlet.spank.process import ProcessError, run
+from slurmlet.spank.process import ProcessError, Program, run
 
-__all__ = ["CredentialError", "payload_of_root", "sign", "signed_by_root"]
+__all__ = ["CredentialError", "Signing", "payload_of_root", "signed_by_root"]
 
 _MUNGE = "/usr/bin/munge"
 _UNMUNGE = "/usr/bin/unmunge"
 
 
-def sign(payload: str, *, reader: str) -> str:
-    """A credential that only the user `reader` (a name or an id) can decode.
+class Signing:
+    """A credential in the making, that only the user `reader` (a name or an id) can decode."""
 
-    Raises:
-        CredentialError: munge does not work on this node.
-    """
-    try:
-        return run([_MUNGE, f"--restrict-uid={reader}"], stdin=payload.encode()).strip()
-    except ProcessError as error:
-        raise CredentialError(f"cannot sign: {error}") from None
+    def __init__(self, payload: str, *, reader: str) -> None:
+        """Raises CredentialError."""
+        try:
+            self._munge = Program([_MUNGE, f"--restrict-uid={reader}"], stdin=payload.encode())
+        except ProcessError as error:
+            raise CredentialError(f"cannot sign: {error}") from None
+
+    def end(self) -> str:
+        """The credential.
+
+        Raises:
+            CredentialError: munge does not work on this node.
+        """
+        try:
+            return self._munge.end().strip()
+        except ProcessError as error:
+            raise CredentialError(f"cannot sign: {error}") from None
 
 
 def signed_by_root(credential: str) -> str:

@@ -21,7 +21,7 @@ LOCK = Path("/run/slurmlet/network")
 
 
 def attach(sandbox: Sandbox, *, job: int, boot: str, network: Network) -> Attachment:
-    """A network for the sandbox's pinned namespace, in which nobody may be yet.
+    """A network for the sandbox's pinned namespace, in which nobody may be before `enforce`.
 
     Raises:
         NetworkError: there is none; `detach` undoes what was done.
@@ -44,11 +44,22 @@ def attach(sandbox: Sandbox, *, job: int, boot: str, network: Network) -> Attach
         result=result.data,
     )
     _write(sandbox, made)
+    return made
+
+
+def enforce(sandbox: Sandbox, *, network: Network) -> None:
+    """Set the rules with those of an attached sandbox among them.
+
+    Raises:
+        NetworkError: nft fails, or this node's pod may not have the address that it was given.
+    """
+    own = attachment.read(sandbox.network)
+    if own is None or own.interface is None:
+        raise NetworkError("the sandbox has no interface")
     with _alone():
         others = list(_attached(sandbox.root.parent, but=sandbox))
-        check(result.addresses, network=network, others=others)
-        rules.apply(network, [*others, _of(made, side.name)])
-    return made
+        check(own.addresses, network=network, others=others)
+        rules.apply(network, [*others, _of(own, own.interface.name)])
 
 
 def detach(sandbox: Sandbox, *, network: Network | None) -> None:
