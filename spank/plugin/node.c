@@ -27,8 +27,6 @@ enum {
     /* Bytes of a credential: munge's own limit of a payload is far above what the broker puts in.
      */
     CREDENTIAL = 4096,
-    /* Seconds that slurmlet-sandbox lets an address rest. */
-    REST = 60,
 };
 
 /* Slurm's configuration in the process that we are loaded into; libslurmfull exports it. */
@@ -268,7 +266,8 @@ static void bury(const char *sandbox)
         log_error("%s: %s", path, strerror(errno));
 }
 
-/* Whether a pod's address has rested for long enough to be free. */
+/* Whether a pod's address has rested for long enough to be free: slurmlet-sandbox sets the time of
+ * its file to when that is. */
 static bool is_something_due(void)
 {
     DIR *resting = opendir(SLURMLET_RESTING);
@@ -280,7 +279,7 @@ static bool is_something_due(void)
 
         found = entry->d_name[0] != '.' &&
                 fstatat(dirfd(resting), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-                time(NULL) - status.st_mtime > REST;
+                status.st_mtime < time(NULL);
     }
     if (resting)
         (void)closedir(resting);

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,34 @@ def test_a_del_that_fails_is_told_and_tried_again_later(
     assert "CNI plugin tuning, DEL: broken today" in problem
     assert node.collect() == []
     node.failing.clear()
-    clock += 600
+    clock += 5 * leases.REST
     assert node.collect() == []
     assert node.leases == {}
+
+
+def test_a_del_that_always_fails_is_given_up(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(leases, "_now", lambda: clock)
+    node.failing.add("tuning")
+    node.make(12)
+    node.remove(12)
+    told = 0
+    for _ in range(20 * 60):
+        clock += 60
+        told += len(node.collect())
+        if not node.resting():
+            break
+    assert told == 5
+    assert node.resting() == []
+
+
+def test_the_plugin_sees_from_outside_when_an_address_is_due(node: FakeNode) -> None:
+    node.make(12)
+    node.remove(12)
+    (file,) = (node.root / "resting").iterdir()
+    assert 55 < file.stat().st_mtime - time.time() <= 61
 
 
 @pytest.mark.parametrize(("program", "why"), [("ptp", "broken today"), ("tuning", "broken today")])

@@ -27,7 +27,8 @@ class Interface:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """`container` is what CNI calls the sandbox; no other has the same name. Interface, addresses
-    and result are missing until the plugins are done. `not_before` is for one that rests."""
+    and result are missing until the plugins are done. One that rests has `not_before` (seconds
+    since boot) and `tries`, of DEL."""
 
     container: str
     boot: str
@@ -37,6 +38,7 @@ class Attachment:
     addresses: tuple[Address, ...] = ()
     result: Mapping[str, Any] | None = None
     not_before: float = 0.0
+    tries: int = 0
 
 
 def encode(attachment: Attachment) -> str:
@@ -54,6 +56,7 @@ def encode(attachment: Attachment) -> str:
             "addresses": [str(address) for address in attachment.addresses],
             "result": attachment.result,
             "notBefore": attachment.not_before,
+            "tries": attachment.tries,
         }
     )
 
@@ -76,6 +79,7 @@ def read(path: Path) -> Attachment | None:
             addresses=tuple(ip_address(text) for text in data["addresses"]),
             result=data["result"],
             not_before=float(data["notBefore"]),
+            tries=int(data["tries"]),
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -3,6 +3,7 @@
 Until CNI DEL is called the address stays leased. Each waiting DEL is a file of root's.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,8 +18,9 @@ from slurmlet.spank.network.attachment import Attachment
 RESTING = Path("/run/slurmlet/resting")
 REST = 60.0
 """Seconds; above what DNS answers and connections of peers outlive a pod by."""
-_RETRY = 600.0
-"""Seconds until a DEL that failed is tried again: a broken plugin must not cost each prolog."""
+_TRIES = 5
+"""Of a DEL that fails, the last one some 13 hours after the first: then its plugin is gone for good
+or the node is rebooted, and what waits for it must not fill /run."""
 _SECONDS = {False: 0.2, True: 8.0}
 """How long a prolog or epilog goes on with this, by `early`; a DEL takes some 20 ms."""
 
@@ -52,7 +54,7 @@ def free(*, resting: Path | None = None, early: bool = False) -> list[str]:
                 path.unlink(missing_ok=True)
             except NetworkError as error:
                 problems.append(f"address of {gone.container}: {error}")
-                _write(path, replace(gone, not_before=_now() + _RETRY))
+                _try_again(path, gone)
     return problems
 
 
@@ -65,8 +67,19 @@ def _all(resting: Path) -> Iterator[tuple[Path, Attachment]]:
             yield path, gone
 
 
+def _try_again(path: Path, gone: Attachment) -> None:
+    tries = gone.tries + 1
+    if tries == _TRIES:
+        path.unlink(missing_ok=True)
+        return
+    _write(path, replace(gone, tries=tries, not_before=_now() + REST * 5**tries))
+
+
 def _write(path: Path, gone: Attachment) -> None:
     record.write(path, attachment.encode(gone), mode=0o600)
+    # The plugin looks at this only, to know whether an epilog must start us.
+    due = time.time() + gone.not_before - _now()
+    os.utime(path, (due, due))
 
 
 def _now() -> float:
