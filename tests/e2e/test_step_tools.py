@@ -1,7 +1,8 @@
 """MPI, debuggers and terminals on a pod, from the node's side and from inside."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,106 @@ def test_bob_can_debug_nothing_of_it(lab: Lab, pod: dict[str, Any]) -> None:
     assert "Operation not permitted" in done.stderr
     assert "ermission denied" in done.stderr
     assert done.stdout == ""
+
+
+def play(lab: Lab, session: Sequence[tuple[object, str]], *words: str) -> str:
+    """What a terminal showed of alice's srun while a session was played on it."""
+    program = (CLIENTS / "terminal.py").read_text()
+    # A terminal that bash sends nothing but text.
+    played = ["env", "TERM=dumb", "timeout", "--foreground", "90", "srun", *words]
+    argv = ["python3", "-c", program, *played]
+    done = lab.run(
+        "ctl", argv, user="alice", input=json.dumps(session) + "\n", check=False, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.claim("J16")
+def test_job_control_works_in_a_shell_in_the_pod(lab: Lab, pod: dict[str, Any]) -> None:
+    text = play(
+        lab,
+        [
+            ("PS1='rea''dy> '\n", "ready> "),
+            ("tty\n", r"/dev/pts/\d+\s+ready> "),
+            ("sleep 1000; echo after=$?\n", "after=.*\n"),
+            ("\x1a", r"Stopped.*\n[^$]*ready> "),
+            ("jobs\n", r"Stopped\s+sleep 1000\s+ready> "),
+            ("fg\n", r"sleep 1000\r\n"),
+            ("\x03", "ready> "),
+            ("jobs; echo end=$((1+1))\n", r"end=2\s+ready> "),
+            ([33, 101], ""),
+            ("stty size\n", r"33 101\s+ready> "),
+            ("sleep 0.1 &\n", "ready> "),
+            ("wait; ps -o stat= -C sleep; echo end=$((1+2))\n", r"end=3\s+ready> "),
+            ("exit 9\n", "exit"),
+        ],
+        *("--pty", POD, "bash", "--norc", "-i"),
+    )
+    assert text.endswith("code 9\n")
+
+
+@pytest.mark.claim("J16")
+def test_a_terminal_that_goes_away_ends_the_step(lab: Lab, pod: dict[str, Any]) -> None:
+    """As when the window is closed: srun dies, and with it what it ran."""
+    program = (
+        "import os, pty, signal\n"
+        "child, terminal = pty.fork()\n"
+        f"words = ['timeout', '--foreground', '60', 'srun', '--pty', '{POD}', 'sh', '-c',"
+        f" 'echo up; sleep {MARK - 1}']\n"
+        "if child == 0: os.execvp(words[0], words)\n"
+        "seen = b''\n"
+        "while b'up' not in seen: seen += os.read(terminal, 100)\n"
+        "os.close(terminal)\n"
+        "os.waitpid(child, 0)\n"
+    )
+    lab.run("ctl", ["python3", "-c", program], user="alice", timeout=90)
+    no_process(lab, f"^sleep {MARK - 1}$")
+
+
+def no_process(lab: Lab, pattern: str) -> None:
+    pods.until(
+        lambda: lab.run("c1", ["pgrep", "-fc", pattern], check=False).stdout.strip(),
+        lambda count: count == "0",
+        seconds=30,
+        what=f"the end of {pattern} on c1",
+    )
+
+
+@pytest.mark.claim("J16")
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_an_interrupted_srun_leaves_nothing_in_the_pod(
+    lab: Lab, pod: dict[str, Any], tasks: int
+) -> None:
+    """Also if the tasks do not listen."""
+    mark = MARK - 2
+    inner = f"trap '' INT; echo up; sleep {mark}; sleep {mark}"
+    text = play(
+        lab,
+        [
+            ("", r"(up\s+)" * tasks),
+            ("\x03", r"one more within 1 sec to abort"),
+            ("\x03", "forcing job termination"),
+        ],
+        *(f"-n{tasks}", POD, "sh", "-c", inner),
+    )
+    assert "code 0" not in text
+    no_process(lab, f"^sleep {mark}$")
+    # The pod has not noticed.
+    assert srun(lab, POD, "hostname")[1] == f"{NAME}\n"
+
+
+@pytest.mark.claim("J17")
+def test_the_task_prolog_runs_on_the_node_before_the_join(lab: Lab, pod: dict[str, Any]) -> None:
+    prolog = (
+        "#!/bin/sh\n"
+        'echo export FROM_PROLOG="$(cat /etc/hostname) $SLURM_PROCID"\n'
+        "echo print said by the prolog\n"
+        "echo unset GREETING\n"
+    )
+    lab.run("ctl", ["sh", "-c", "cat >~/prolog; chmod 755 ~/prolog"], user="alice", input=prolog)
+    words = ["-n2", "--task-prolog=/home/alice/prolog", POD]
+    code, out, err = srun(lab, *words, "sh", "-c", 'echo "$FROM_PROLOG in $(hostname)"')
+    assert code == 0, err
+    lines = sorted(out.splitlines())
+    assert lines == [f"c1 {n} in {NAME}" for n in (0, 1)] + ["said by the prolog"] * 2
