@@ -30,5 +30,10 @@ int keep_identity(uid_t uid, gid_t gid)
         write_file("/proc/self/setgroups", "deny") < 0 ||
         write_file("/proc/self/gid_map", groups) < 0)
         return -1;
+    /* What the pod has mounted at /proc need not be one. */
+    if (geteuid() != uid || getegid() != gid) {
+        errno = EPERM;
+        return -1;
+    }
     return 0;
 }
