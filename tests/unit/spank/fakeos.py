@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,15 +51,19 @@ def namespace(inode: int, *, owner: str = "", parent: str = "") -> Node:
 
 @dataclass
 class FakeOS:
-    """Give `ops` to the core. `faults` maps (function, path) to the errno of its failure; `done`
+    """Give `ops` to the core. `faults` maps (function, path) to the errno of its failure, `events`
+    the number of a call to what happens just before it, which may return an errno, too; `done`
     lists what changed the process."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     faults: dict[tuple[str, str], int] = field(default_factory=dict)
+    events: dict[int, Callable[[], int]] = field(default_factory=dict)
     done: list[tuple[str, ...]] = field(default_factory=list)
+    joined: list[Node] = field(default_factory=list)
     living: bool = True
     uid: int = UID
     open_fds: dict[int, str] = field(default_factory=dict)
+    opened: dict[int, Node] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     _next: int = 100
@@ -86,12 +91,16 @@ class FakeOS:
         return ops
 
     def _fault(self, function: str, path: str) -> int:
+        event = self.events.get(len(self.calls))
         self.calls.append((function, path))
-        return -self.faults.get((function, path), 0)
+        happened = event() if event else 0
+        return -(happened or self.faults.get((function, path), 0))
 
     def _give(self, path: str) -> int:
         self._next += 1
         self.open_fds[self._next] = path
+        # What is put at the path later is another file.
+        self.opened[self._next] = self.nodes[path]
         self.offsets[self._next] = 0
         return self._next
 
@@ -122,7 +131,7 @@ class FakeOS:
         if fault:
             return fault
         # Short reads, as a kernel may give.
-        data = self.nodes[path].content[self.offsets[fd] :][: min(size, 1000)]
+        data = self.opened[fd].content[self.offsets[fd] :][: min(size, 1000)]
         self.offsets[fd] += len(data)
         ffi.memmove(buffer, data, len(data))
         return len(data)
@@ -132,7 +141,7 @@ class FakeOS:
         fault = self._fault("status", path)
         if fault:
             return fault
-        node = self.nodes[path]
+        node = self.opened[fd]
         status.device, status.inode, status.mode = node.device, node.inode, node.mode
         status.uid, status.filesystem = node.uid, node.filesystem
         status.size = len(node.content) if node.size is None else node.size
@@ -145,6 +154,7 @@ class FakeOS:
             return fault
         name = next(k for i, k in enumerate(KINDS) if lib.slurmlet_kind_flag(i) == kind)
         self.done.append(("join", name, path))
+        self.joined.append(self.opened[fd])
         return 0
 
     def _relative(self, function: str, fd: int) -> int:
@@ -152,7 +162,7 @@ class FakeOS:
         fault = self._fault(function, path)
         if fault:
             return fault
-        target = getattr(self.nodes[path], function)
+        target = getattr(self.opened[fd], function)
         return self._give(target) if target else -errno.EPERM
 
     def _owner(self, _: Any, fd: int) -> int:

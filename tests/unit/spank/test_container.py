@@ -23,8 +23,9 @@ def enter(
     container = ffi.new("struct slurmlet_container *")
     lib.slurmlet_sandbox_init(sandbox)
     lib.slurmlet_container_init(container)
-    assert lib.slurmlet_sandbox_open(ops, JOBS.encode(), JOB, sandbox, why) == 0
-    code = lib.slurmlet_container_open(ops, sandbox, target_of(pod), container, why)
+    code = lib.slurmlet_sandbox_open(ops, JOBS.encode(), JOB, sandbox, why)
+    if code == 0:
+        code = lib.slurmlet_container_open(ops, sandbox, target_of(pod), container, why)
     if code == 0:
         if swap:
             swap()
