@@ -45,6 +45,10 @@ static int become_owner(const struct slurmlet_making *making)
     if (setgroups(0, NULL) < 0 || setresgid((gid_t)-1, making->gid, (gid_t)-1) < 0 ||
         setresuid((uid_t)-1, making->uid, (uid_t)-1) < 0)
         return -errno;
+    /* Its owner has all capabilities over what stands in the new user namespace, and may trace it
+     * unless it cannot be dumped; fs.suid_dumpable decides what setresuid(2) makes of that. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return -errno;
     rc = keep_one_capability(CAP_SYS_ADMIN);
     if (rc < 0)
         return rc;

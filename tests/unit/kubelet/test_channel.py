@@ -33,7 +33,7 @@ from slurmlet.contracts.podproto import (
     token,
 )
 from slurmlet.kubelet import channel as channels
-from slurmlet.kubelet import jobwatch
+from slurmlet.kubelet import jobwatch, session
 from slurmlet.kubelet.address import RecordError, Signed
 from slurmlet.kubelet.channel import Channel
 from slurmlet.kubelet.plan import Surroundings
@@ -381,6 +381,22 @@ async def test_an_authentic_job_without_pod_is_reported(
     await supervisor.send(HELLO)
     assert await supervisor.receive() is None
     assert port.strangers == [(UID, 101)]
+
+
+async def test_a_talkative_supervisor_is_slowed_down(
+    port: Port, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "BURST", 3)
+    monkeypatch.setattr(session, "PER_SECOND", 100.0)
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, planned=True))
+    started = asyncio.get_running_loop().time()
+    for seq in range(1, 24):
+        await supervisor.send(replace(RUNNING, seq=seq))
+    for seq in range(1, 24):
+        assert await supervisor.receive() == Ack(seq=seq)
+    assert asyncio.get_running_loop().time() - started > 0.19
 
 
 async def test_no_token_no_connection(port: Port, client: aiohttp.ClientSession) -> None:

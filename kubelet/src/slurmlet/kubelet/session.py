@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ from slurmlet.contracts.podproto import (
 log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 10
+BURST = 200
+"""Messages that a supervisor may say at once: a pod's start are some tens, one for each change."""
+PER_SECOND = 20.0
+"""Messages beyond that: what more comes waits in its own connection."""
 SEND_SECONDS = 30
 """A supervisor that does not read for so long is cut off and connects anew."""
 
@@ -106,8 +111,10 @@ async def listen(connection: Connection, handlers: Handlers) -> str:
     Raises:
         ProtocolError: the peer does not keep to the protocol.
     """
+    pace = _Pace()
     while True:
         message = await connection.receive()
+        await pace.step()
         match message:
             case None:
                 return "hung up"
@@ -122,3 +129,18 @@ async def listen(connection: Connection, handlers: Handlers) -> str:
                 handlers.stream_failed(message)
             case _:
                 raise ProtocolError("message: not one that a supervisor sends")
+
+
+class _Pace:
+    """Lets a burst pass, then as many as its rate: a user may speak in place of his supervisor."""
+
+    def __init__(self) -> None:
+        self._left = float(BURST)
+        self._at = time.monotonic()
+
+    async def step(self) -> None:
+        now = time.monotonic()
+        self._left = min(self._left + (now - self._at) * PER_SECOND, BURST) - 1
+        self._at = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / PER_SECOND)
