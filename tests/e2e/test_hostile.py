@@ -92,6 +92,16 @@ def first_process(lab: Lab, job: str) -> dict[str, int]:
     return container
 
 
+def wait_for_process(lab: Lab, script: str) -> list[str]:
+    """Number and start of a process on the node, which a script prints."""
+    return pods.until(
+        lambda: lab.run(NODE, ["sh", "-c", script], check=False).stdout.split(),
+        bool,
+        seconds=20,
+        what="a process",
+    )
+
+
 @pytest.mark.claim("H20")
 def test_a_hint_that_names_another_jobs_process_leads_nowhere(lab: Lab, pair: Pair) -> None:
     """bob's container, a process of alice's own in another job, her supervisor outside the pod."""
@@ -112,11 +122,7 @@ def test_a_hint_that_names_another_jobs_process_leads_nowhere(lab: Lab, pair: Pa
         ("plain", "'^sleep 4321'", plain),
         ("supervisor", "slurmlet.supervisor", pair.job),
     ):
-        script = find.format(pattern=pattern, job=job)
-        found = pods.until(
-            lambda script=script: lab.run(NODE, ["sh", "-c", script], check=False).stdout.split(),
-            bool, seconds=20, what=name,
-        )  # fmt: skip
+        found = wait_for_process(lab, find.format(pattern=pattern, job=job))
         others[name] = (int(found[0]), int(found[1]))
     said = {}
     try:
@@ -365,6 +371,7 @@ def test_what_a_user_fills_is_his_own(lab: Lab, pair: Pair) -> None:
 
 
 @pytest.mark.claim("H29")
+@pytest.mark.timeout(300)
 def test_a_pod_does_not_fill_the_nodes_connection_table(lab: Lab, pair: Pair) -> None:
     root = f"{JOBS}/{pair.job}"
     flood = (
@@ -378,7 +385,7 @@ def test_a_pod_does_not_fill_the_nodes_connection_table(lab: Lab, pair: Pair) ->
     count = ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]
     before = int(lab.run(NODE, count).stdout)
     enter = ["nsenter", f"--user={root}/ns/user", f"--net={root}/ns/net"]
-    lab.run(NODE, [*enter, "python3", "-c", flood], user="alice")
+    lab.run(NODE, [*enter, "python3", "-c", flood], user="alice", timeout=200)
     after = int(lab.run(NODE, count).stdout)
     print(f"connections tracked: {before}, then {after}")
     assert 15000 < after - before < 17000

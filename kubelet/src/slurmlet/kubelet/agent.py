@@ -70,8 +70,10 @@ class Agent:
             on_change=self._changed,
         )
         self._uids: dict[str, str] = {}
-        self._records = Records()
         self._journal = Journal(Path(config.state_dir) / "jobs")
+        self._records = Records(
+            journalled={entry.job_id: entry.uid for entry in self._journal.entries()}
+        )
         self._slurm = Slurm(Commands(config.slurm_bin).run)
         self._watch = JobWatch(self._slurm, interval=config.poll_seconds)
         self._holding = Holding()

@@ -71,10 +71,11 @@ class Record:
 
 
 class Records:
-    """Records by UID, and by job."""
+    """Records by UID, and by job. `journalled` are jobs of pods (UIDs) from before a restart."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, journalled: Mapping[int, str] | None = None) -> None:
         self._by_uid: dict[str, Record] = {}
+        self._journalled = dict(journalled or {})
 
     def of(self, pod: Mapping[str, Any]) -> Record:
         """The record of a pod, made from what is written on the pod if it is new here."""
@@ -87,9 +88,15 @@ class Records:
             self._by_uid[record.uid] = record
         annotations = metadata.get("annotations") or {}
         if record.job_id is None:
-            record.job_id = _number(annotations.get(JOB_ID_ANNOTATION)) or None
+            record.job_id = self._believed(record, _number(annotations.get(JOB_ID_ANNOTATION)))
         record.attempt = max(record.attempt, _number(annotations.get(ATTEMPT_ANNOTATION)))
         return record
+
+    def _believed(self, record: Record, job_id: int) -> int | None:
+        """What is written on a pod, where its author can write, takes no job away from another."""
+        if not job_id or self._journalled.get(job_id, record.uid) != record.uid:
+            return None
+        return job_id if self.owner(job_id) in (None, record) else None
 
     def get(self, uid: str) -> Record | None:
         return self._by_uid.get(uid)
