@@ -16,6 +16,22 @@ RANGES = {"c1": "10.78.1.0/24", "c2": "10.78.2.0/24"}
 ADDRESSES = {"c1": "10.77.0.11", "c2": "10.77.0.12"}
 SERVE = 'echo "from $(hostname)" >/tmp/index.html; exec httpd -f -v -p {port} -h /tmp'
 IDLE = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done")
+ECHO = """
+import socket
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+here.bind(("", 7001))
+while True:
+    data, peer = here.recvfrom(100)
+    here.sendto(b"echo " + data, peer)
+"""
+ASK = """
+import socket, sys
+to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+to.settimeout(5)
+to.connect((sys.argv[1], 7000))
+to.send(b"hello")
+print(to.recv(100).decode())
+"""
 NAMES = ("net-a", "net-b", "net-c", "net-h")
 CONFIG = "/etc/slurmlet/slurmlet.toml"
 
@@ -66,7 +82,7 @@ def deployment(name: str) -> dict[str, Any]:
 
 
 def clean(lab: Lab) -> None:
-    lab.kubectl("alice", "delete", "deployment,service", "net-web", "net-a", "net-new", "net-h",
+    lab.kubectl("alice", "delete", "deployment,service", "net-web", "net-c", "net-new", "net-h",
                 "--ignore-not-found", "--timeout=60s")  # fmt: skip
     pods.delete(lab, *NAMES)
     lab.kubectl("alice", "wait", "--for=delete", "pod", "-l", "app=net-web", "--timeout=100s")
@@ -96,12 +112,16 @@ def net(lab: Lab) -> Iterator[dict[str, dict[str, Any]]]:
         pods.manifest("x", *IDLE)["spec"]["containers"][0] | {"name": "side"}
     )
     second = serving("net-b", annotations=on("c1", **{"slurmlet.io/engine": "apptainer"}))
-    third = pods.manifest("net-c", *IDLE, annotations=on("c2"), container={"image": TOOLS})
+    third = pods.manifest(
+        "net-c", "python3", "-uc", ECHO, annotations=on("c2"), container={"image": TOOLS}
+    )
+    third["metadata"]["labels"] = {"app": "net-c"}
     host = serving("net-h", port=18080, annotations=on("c1"), hostNetwork=True)
     pods.create(
         lab,
         *(first, second, third, host, deployment("net-web")),
         service("net-web", {"port": 80, "targetPort": "http"}, app="net-web"),
+        service("net-c", {"port": 7000, "targetPort": 7001, "protocol": "UDP"}, app="net-c"),
     )
     names = [f"pod/{name}" for name in NAMES]
     lab.kubectl("alice", "wait", "--for=condition=Ready", *names, "--timeout=110s")
@@ -211,6 +231,13 @@ def test_a_service_leads_to_its_target_port(
 
 
 @pytest.mark.claim("N23")
+def test_udp_is_redirected_too(lab: Lab, net: dict[str, dict[str, Any]]) -> None:
+    """The answer comes from the port that was asked: a connected socket takes no other."""
+    argv = ["python3", "-c", ASK, ip(net["net-c"])]
+    assert lab.run("ctl", argv).stdout == "echo hello\n"
+
+
+@pytest.mark.claim("N23")
 def test_a_pod_reaches_itself_as_others_do(lab: Lab, net: dict[str, dict[str, Any]]) -> None:
     name = web_pods(lab)[0]["metadata"]["name"]
     own = ip(pods.get(lab, name))
@@ -231,6 +258,13 @@ def test_the_redirection_follows_the_service(lab: Lab, net: dict[str, dict[str, 
     try:
         pods.until(lambda: answers(81), bool, seconds=30, what="port 81")
         assert not answers(80)
+        # An agent that was away tells its pods again.
+        lab.run("ctl", ["systemctl", "stop", "slurmlet-kubelet"])
+        change[0]["value"] = 82
+        patch = ["patch", "service", "net-web", "--type=json", "-p", json.dumps(change)]
+        lab.kubectl("alice", *patch)
+        lab.run("ctl", ["systemctl", "start", "slurmlet-kubelet"])
+        pods.until(lambda: answers(82), bool, seconds=60, what="port 82")
     finally:
         change[0]["value"] = 80
         lab.kubectl("alice", "patch", "service", "net-web", "--type=json", "-p", json.dumps(change))

@@ -122,7 +122,12 @@ def test_the_sandbox_is_found_or_its_error_told(tmp_path: Path) -> None:
 
 
 def test_what_root_signed_is_brought_along_or_why_there_is_nothing(tmp_path: Path) -> None:
-    assert find_proof(12, jobs=tmp_path) == Proof()
+    disabled = tmp_path / "disabled"
+    assert find_proof(12, jobs=tmp_path, disabled=disabled) == Proof()
+    disabled.write_text("slurmd has PrivateTmp=\n")
+    assert find_proof(12, jobs=tmp_path, disabled=disabled) == Proof(
+        problem="this node makes none: slurmd has PrivateTmp="
+    )
     directory = tmp_path / "12"
     directory.mkdir()
     (directory / "record.json").write_text(json.dumps({"namespaces": {"user": {}}}))

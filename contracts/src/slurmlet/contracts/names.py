@@ -9,6 +9,8 @@ BROKER_SOCKET = "/run/slurmlet/broker.sock"
 RELEASE = "/opt/slurmlet/current"
 ENTER = f"{RELEASE}/bin/slurmlet-enter"
 SANDBOX_JOBS = "/run/slurmlet/jobs"
+SANDBOX_DISABLED = "/run/slurmlet/disabled"
+"""Says why a node makes no sandboxes, if it makes none."""
 SANDBOX_MODES = ("host", "net")
 """What network a sandbox has: its node's, or one of its own."""
 

@@ -4,10 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmlet.contracts.names import SANDBOX_JOBS
+from slurmlet.contracts.names import SANDBOX_DISABLED, SANDBOX_JOBS
 from slurmlet.supervisor.process import ProcessError
 
 _MAX_RECORD = 65536
+_MAX_REASON = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +29,19 @@ class Proof:
     problem: str | None = None
 
 
-def find_proof(job_id: int, *, jobs: Path = Path(SANDBOX_JOBS)) -> Proof:
+def find_proof(
+    job_id: int,
+    *,
+    jobs: Path = Path(SANDBOX_JOBS),
+    disabled: Path = Path(SANDBOX_DISABLED),
+) -> Proof:
     """The signed record of the job's sandbox, whose text says nothing to us."""
     try:
         if find_sandbox(job_id, jobs=jobs) is None:
-            return Proof()
+            if not disabled.exists():
+                return Proof()
+            with disabled.open(errors="replace") as text:
+                return Proof(problem=f"this node makes none: {text.read(_MAX_REASON).strip()}")
         with (jobs / str(job_id) / "record.munge").open("rb") as file:
             return Proof(record=file.read(_MAX_RECORD).decode("ascii").strip())
     except ProcessError as error:
