@@ -35,6 +35,7 @@ def on_the_node(bed: Bed) -> list[Figure]:
             f"{number(median(samples['enter']))} ms: {more:+.2f} ms",
             aim=f"≤ {NODE_AIM:g} ms more",
             met=more <= NODE_AIM,
+            cause="the node was busy: two processes are started instead of one",
         ),
         Figure(what="beside it: `nsenter` as root into the same container", value=times(nsenter)),
         _apptainer(bed),
@@ -91,6 +92,7 @@ def in_srun(bed: Bed) -> list[Figure]:
                 value=f"{times(samples[name])}: {more:+.1f} ms",
                 aim=f"≤ {SRUN_AIM:g} ms more",
                 met=more <= SRUN_AIM,
+                cause="srun starts twice: it reads slurm.conf and loads Slurm's plugins once more",
             )
         )
     return rows
