@@ -81,7 +81,9 @@ static _Noreturn void become_helper(const char *const words[], int input, int ou
                   {RLIMIT_CPU, 30},
                   {RLIMIT_NOFILE, 256},
                   {RLIMIT_FSIZE, 16 << 20},
-                  {RLIMIT_AS, 1 << 30}};
+                  /* Not RLIMIT_AS: a CNI plugin is a Go program, whose runtime reserves more
+                   * address space than it uses, and dies at random when it gets less. */
+                  {RLIMIT_DATA, 1 << 30}};
     sigset_t none;
     char *const *argv, *const *envp;
 

@@ -59,6 +59,9 @@ def test_ranks_of_an_mpi_step_meet(
     lab: Lab, pod: dict[str, Any], kind: str, namespaces: str
 ) -> None:
     left_out = [f"--k8s-pod-ns={namespaces}"] if namespaces else []
+    release = lab.run("ctl", ["srun", "--version"]).stdout
+    if kind == "pmix" and "26.05" in release:
+        pytest.skip("Debian builds Slurm 26.05 without mpi/pmix")
     code, out, err = srun(lab, f"--mpi={kind}", "-n2", POD, *left_out, f"/{kind}")
     assert code == 0, err
     assert sorted(out.splitlines()) == ["rank 0 of 2 heard one", "rank 1 of 2 heard zero"]

@@ -284,6 +284,51 @@ def test_slurmd_must_be_in_the_namespaces_of_process_1(slurm: Slurm) -> None:
     assert "slurmd is not in the uts namespace of process 1" in said
 
 
-def test_a_node_that_is_in_order_says_nothing(slurm: Slurm) -> None:
-    script = "mkdir /run/slurmlet; echo old >/run/slurmlet/disabled; slurmd; ls /run/slurmlet"
-    assert on_a_node(slurm, script, HOST_PROLOG_FLAGS=CONTAIN) == "end 0\n"
+HELPER = """#!/bin/sh
+{ for word; do echo "word $word"; done
+  echo "credential $(cat)"
+  sed -n 's/^Max \\(.\\{21\\}\\) \\([^ ]*\\) .*/limit \\2 \\1/p' /proc/self/limits
+  for entry in $(tr '\\0' '\\n' </proc/$$/environ); do echo "variable $entry"; done
+  for fd in /proc/$$/fd/*; do echo "descriptor ${fd##*/}"; done; } >/run/helper
+"""
+
+
+MODULE = ("-I", "-m", "slurmlet.spank")
+
+
+def installed(tmp_path: Path) -> str:
+    """A script that installs a helper, which writes into /run/helper how it was started."""
+    helper = tmp_path / "helper"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    place = "/opt/slurmlet/current/bin"
+    return f"mount -t tmpfs tmpfs /opt; mkdir -p {place}; cp {helper} {place}/python; "
+
+
+def test_the_helper_gets_a_world_of_its_own(slurm: Slurm, tmp_path: Path) -> None:
+    """Nothing of the job reaches it but its credential, and its limits leave CNI plugins room."""
+    script = (
+        f"{installed(tmp_path)}export SPANK_SLURMLET_CREDENTIAL=MUNGE:x: SPANK_LD_PRELOAD=/x.so;"
+        "export PYTHONPATH=/evil BASH_ENV=/evil ENV=/evil; ulimit -c unlimited;"
+        "exec 7</dev/null; prolog; cat /run/helper"
+    )
+    said: dict[str, list[str]] = {}
+    for line in on_a_node(slurm, script, HOST_PROLOG_FLAGS=CONTAIN).splitlines():
+        word, _, rest = line.partition(" ")
+        said.setdefault(word, []).append(rest)
+    assert said["word"][:4] == [*MODULE, "make"]
+    assert said["credential"] == ["MUNGE:x:"]
+    assert said["variable"] == ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+    # The shell that stands for the helper lists the directory through 3, and has its script open.
+    assert [each for each in said["descriptor"] if each in "3456789"] == ["3"]
+    limits = {each.strip() for each in said["limit"]}
+    assert {"0 core file size", "1073741824 data size", "unlimited address space"} <= limits
+
+
+def test_a_node_that_is_in_order_is_tidied_when_slurmd_starts(slurm: Slurm, tmp_path: Path) -> None:
+    script = (
+        f"{installed(tmp_path)}mkdir /run/slurmlet; echo old >/run/slurmlet/disabled; slurmd;"
+        "ls /run/slurmlet; grep ^word /run/helper"
+    )
+    said = on_a_node(slurm, script, HOST_PROLOG_FLAGS=CONTAIN).splitlines()
+    assert said == ["end 0", *(f"word {word}" for word in (*MODULE, "garbage"))]

@@ -68,7 +68,7 @@ class Program:
         """Its standard output, when it ended with an accepted code in `timeout` seconds.
 
         Raises:
-            ProcessError: it did not; the message has its last words.
+            ProcessError: it did not; the message has the first line of what it complained.
         """
         try:
             texts, ended = _drain(self._readers, timeout=timeout)
@@ -83,8 +83,9 @@ class Program:
             raise ProcessError(f"{self._name}: no end after {timeout:g} s", output=said)
         if code not in accepted:
             words = (complained.strip() or said.strip()).splitlines()
-            last = words[-1][:300] if words else f"code {code}"
-            raise ProcessError(f"{self._name}: {last}", output=said)
+            # A Go program that dies says why in the first line, and then where it was.
+            first = words[0][:300] if words else f"code {code}"
+            raise ProcessError(f"{self._name}: {first}", output=said)
         return said
 
     def _close(self) -> None:
