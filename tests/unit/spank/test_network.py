@@ -160,6 +160,16 @@ def test_a_del_that_always_fails_is_given_up(
     assert node.resting() == []
 
 
+def test_a_file_that_is_not_understood_is_told_once(node: FakeNode) -> None:
+    node.make(12)
+    node.remove(12)
+    (file,) = (node.root / "resting").iterdir()
+    file.write_text("{")
+    (problem,) = node.collect()
+    assert problem.startswith(str(file))
+    assert node.collect() == []
+
+
 def test_the_plugin_sees_from_outside_when_an_address_is_due(node: FakeNode) -> None:
     node.make(12)
     node.remove(12)

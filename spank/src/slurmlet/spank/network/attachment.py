@@ -79,7 +79,7 @@ def read(path: Path) -> Attachment | None:
             addresses=tuple(ip_address(text) for text in data["addresses"]),
             result=data["result"],
             not_before=float(data["notBefore"]),
-            tries=int(data["tries"]),
+            tries=int(data.get("tries", 0)),
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -5,7 +5,6 @@ Until CNI DEL is called the address stays leased. Each waiting DEL is a file of 
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +40,12 @@ def free(*, resting: Path | None = None, early: bool = False) -> list[str]:
     problems: list[str] = []
     with suppress(FileNotFoundError, Busy), locked(resting, wait=early):
         boot, end = record.boot_id(), _now() + _SECONDS[early]
-        for path, gone in _all(resting):
+        for path in sorted(resting.glob("*.json")):
+            gone = attachment.read(path)
+            if gone is None:
+                problems.append(f"{path} is not understood: its address may stay leased")
+                path.unlink(missing_ok=True)
+                continue
             if not early and gone.boot == boot and _now() < gone.not_before:
                 continue
             if _now() > end:
@@ -56,15 +60,6 @@ def free(*, resting: Path | None = None, early: bool = False) -> list[str]:
                 problems.append(f"address of {gone.container}: {error}")
                 _try_again(path, gone)
     return problems
-
-
-def _all(resting: Path) -> Iterator[tuple[Path, Attachment]]:
-    for path in sorted(resting.glob("*.json")):
-        gone = attachment.read(path)
-        if gone is None:
-            path.unlink(missing_ok=True)
-        else:
-            yield path, gone
 
 
 def _try_again(path: Path, gone: Attachment) -> None:
