@@ -119,6 +119,7 @@ def test_ends_are_told_as_kubernetes_tells_them(lab: Lab, engine: str) -> None:
             (5, "Error", ""),
         ),
         "good": (["true"], {}, (0, "Completed", "")),
+        "own": (["sh", "-c", "exit $$$$"], {}, (1, "Error", "")),
         # An image without a shell or anything else; its program ends at SIGTERM.
         "bare": (["/pause"], {"image": "registry.lab:5000/pause:3.10.2"}, (0, "Completed", "")),
     }
@@ -128,6 +129,9 @@ def test_ends_are_told_as_kubernetes_tells_them(lab: Lab, engine: str) -> None:
         make(names[key], *words, engine=engine, **more)
         for key, (words, more, _) in expected.items()
     ]
+    for each in made:
+        if each["metadata"]["name"].startswith("end-own"):
+            each["metadata"]["annotations"]["slurmlet.io/init"] = "false"
     pods.create(lab, *made)
     try:
         bare = pods.job_id(pods.wait_for_phase(lab, names.pop("bare"), "Running"))

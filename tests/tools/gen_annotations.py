@@ -106,6 +106,12 @@ The same text is read from keys of other systems, with a warning that names the 
 `{names.ENGINE_ANNOTATION}` names the container engine for the pod, one of those that the site
 allows (`crun`, `apptainer`). Without it the site's default runs the pod.
 
+## Init
+
+`{names.INIT_ANNOTATION}: "false"` makes the pod's programs PID 1 of their containers, for images
+that insist on it, such as those of s6-overlay. Without it an init of ours is, which reaps what
+steps leave behind.
+
 ## Written by slurmlet
 
 What you write under `{names.STATUS_PREFIX}` is removed when the pod is created.

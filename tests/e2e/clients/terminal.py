@@ -16,13 +16,19 @@ import termios
 import time
 
 SECONDS = 30
+AGAIN = 2.0
+"""Seconds after which a control character is typed again: a shell takes none while it hands the
+terminal over."""
 
 
-def expect(terminal: int, pattern: str) -> bytes:
+def expect(terminal: int, pattern: str, *, again: bytes) -> bytes:
     seen = b""
     deadline = time.monotonic() + SECONDS
     while not re.search(pattern.encode(), seen):
-        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select([terminal], [], [], AGAIN)
+        if not ready and time.monotonic() < deadline:
+            os.write(terminal, again)
+            continue
         if not ready:
             print(f"no {pattern!r} in {seen!r}", flush=True)
             sys.exit(90)
@@ -47,7 +53,9 @@ def main() -> None:
             os.write(terminal, typed.encode())
         else:
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *typed, 0, 0))
-        sys.stdout.write(expect(terminal, pattern).decode(errors="replace"))
+        control = isinstance(typed, str) and len(typed) == 1 and typed < " "
+        again = typed.encode() if control else b""
+        sys.stdout.write(expect(terminal, pattern, again=again).decode(errors="replace"))
         sys.stdout.flush()
     try:
         while data := os.read(terminal, 4096):

@@ -36,7 +36,13 @@ def test_everything_unsupported_is_listed() -> None:
             {"name": "mixed", "projected": {"sources": [{"clusterTrustBundle": {}}]}},
         ],
         containers=[{"name": "main", "securityContext": {"privileged": True}}],
-        metadata={"annotations": {"slurmlet.io/engine": "docker", "slurmlet.io/partition": "a b"}},
+        metadata={
+            "annotations": {
+                "slurmlet.io/engine": "docker",
+                "slurmlet.io/init": "no",
+                "slurmlet.io/partition": "a b",
+            }
+        },
     )
     text = "\n".join(decision(bad).errors)
     for place in (
@@ -46,6 +52,7 @@ def test_everything_unsupported_is_listed() -> None:
         "spec.volumes[mixed].projected.clusterTrustBundle",
         "spec.containers[main].securityContext.privileged",
         "slurmlet.io/engine",
+        "annotation slurmlet.io/init: 'no' is no choice; use true or false",
         "slurmlet.io/partition",
     ):
         assert place in text

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slurmlet.contracts.identity import IdentityError, IdentityMap, permitted
-from slurmlet.contracts.names import ENGINE_ANNOTATION
+from slurmlet.contracts.names import ENGINE_ANNOTATION, INIT_ANNOTATION, INIT_VALUES
 from slurmlet.contracts.request import RequestPolicy, translate
 from slurmlet.kubelet import references
 from slurmlet.kubelet.references import Found
@@ -42,6 +42,12 @@ def decide(
         errors.append(
             f"annotation {ENGINE_ANNOTATION}: {engine[:40]!r} is not installed here;"
             f" use {' or '.join(engines)}"
+        )
+    init = annotations.get(INIT_ANNOTATION, INIT_VALUES[0])
+    if init not in INIT_VALUES:
+        errors.append(
+            f"annotation {INIT_ANNOTATION}: {init[:40]!r} is no choice;"
+            f" use {' or '.join(INIT_VALUES)}"
         )
     user = ""
     try:

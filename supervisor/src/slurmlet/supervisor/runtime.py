@@ -148,7 +148,7 @@ class EngineRuntime:
             make_message_file(self._anchor.path(message))
             await self._mount_root(image, layer=layer, bundle=bundle)
             make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
-            launch = self._engine.launch(with_init(spec), place)
+            launch = self._engine.launch(with_init(spec, pod=self._plan.pod), place)
             process, copies, failure = self._spawn(
                 self._anchor.enter(launch.arguments), environment=launch.environment, log=log
             )

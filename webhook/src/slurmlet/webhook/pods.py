@@ -11,6 +11,7 @@ from slurmlet.contracts.annotations import FLAGS_ONLY, OPTIONS
 from slurmlet.contracts.names import (
     ENGINE_ANNOTATION,
     FLAGS_ANNOTATION,
+    INIT_ANNOTATION,
     PREFIX,
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
@@ -23,6 +24,7 @@ from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, meta
 _KNOWN = {PREFIX + name for name in OPTIONS.keys() - FLAGS_ONLY} | {
     ENGINE_ANNOTATION,
     FLAGS_ANNOTATION,
+    INIT_ANNOTATION,
 }
 _MIRROR = "kubernetes.io/config.mirror"
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
