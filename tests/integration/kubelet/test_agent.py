@@ -316,10 +316,12 @@ async def kubelet_api(
     serving = asyncio.create_task(
         served.serve(address="127.0.0.1", port=config.port, context=context)
     )
+    # With a whole handshake: a server that is still in one when its test ends leaves a socket.
+    trusted = ssl.create_default_context(cafile=config.ca)
     deadline = time.monotonic() + 10
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", config.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", config.port, ssl=trusted)
             writer.close()
             await writer.wait_closed()
             break
