@@ -48,6 +48,7 @@ def main() -> None:
     result |= {
         "problems": problems,
         "forwarding": forwarding,
+        "claimed": SYSCTL.exists(),
         "forwards": mine is not None and (SYSCTL.exists() or not forwarding),
         "routes": UNIT.exists(),
         "conf_dir": Path(expected["conf_dir"]).is_dir(),
