@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -19,6 +20,13 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNode:
     return made
 
 
+def free_rested() -> list[str]:
+    """As a prolog would a minute later."""
+    later = leases._now() + leases.REST + 1
+    with mock.patch.object(leases, "_now", lambda: later):
+        return leases.free()
+
+
 def nothing_is_left(node: FakeNode) -> None:
     assert not node.jobs.exists() or list(node.jobs.iterdir()) == []
     assert node.links == {}
@@ -26,7 +34,7 @@ def nothing_is_left(node: FakeNode) -> None:
     # What is leased rests, and what rests is leased or will not be missed.
     containers = {name.removesuffix(".json") for name in node.resting()}
     assert set(node.leases.values()) <= containers
-    assert leases.free(early=True) == []
+    assert free_rested() == []
     assert node.leases == {}
     assert node.resting() == []
 
@@ -72,7 +80,7 @@ def test_plugins_are_chained_and_undone_in_reverse(node: FakeNode) -> None:
     node.calls.clear()
     node.remove(12)
     assert node.calls == []
-    leases.free(early=True)
+    free_rested()
     assert [name for name, _, _ in node.calls] == ["tuning", "ptp"]
     assert all(call["prevResult"] == made["cni"] for _, _, call in node.calls)
     assert {env["CNI_NETNS"] for _, env, _ in node.calls} == {""}
@@ -105,23 +113,22 @@ def test_a_requeued_job_keeps_the_lease_of_its_second_life(node: FakeNode) -> No
     node.make(12)
     node.remove(12)
     assert node.make(12)["podIP"] == "10.78.1.3"
-    leases.free(early=True)
+    free_rested()
     assert list(node.leases) == ["10.78.1.3"]
 
 
-def test_without_a_free_address_rested_ones_are_taken_and_then_the_error_says_so(
-    node: FakeNode,
-) -> None:
+def test_without_a_free_address_one_is_told_and_none_that_rests_is_given(node: FakeNode) -> None:
     node.addresses = 2
     node.make(1)
     node.remove(1)
     node.make(2)
-    assert node.make(3)["podIP"] == "10.78.1.2"
-    error = node.make(4)["error"]
+    error = node.make(3)["error"]
     assert error.startswith("this node has no address left for another pod")
-    node.remove(4)
-    node.remove(2)
-    assert node.make(5)["podIP"] == "10.78.1.3"
+    assert "after 60 s" in error
+    node.remove(3)
+    later = leases._now() + leases.REST + 1
+    with mock.patch.object(leases, "_now", lambda: later):
+        assert node.make(4)["podIP"] == "10.78.1.2"
 
 
 def test_a_del_that_fails_is_told_and_tried_again_later(
@@ -359,10 +366,10 @@ def test_a_death_while_an_address_is_freed_frees_it_later(node: FakeNode) -> Non
         node.remove(12)
         node.steps, node.kill_at = 0, step
         try:
-            leases.free(early=True)
+            free_rested()
         except Killed:
             node.kill_at = 0
-            assert leases.free(early=True) == []
+            assert free_rested() == []
         node.kill_at = 0
         assert node.leases == {}
         assert node.resting() == []

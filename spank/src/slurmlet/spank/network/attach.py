@@ -124,15 +124,17 @@ def _add(begun: Attachment, *, netns: Path) -> Result:
     except NetworkError as error:
         if cni.EXHAUSTED not in str(error):
             raise
-    # Better an address that did not rest than none.
-    leases.free(early=True)
+    leases.free(thorough=True)
     cni.delete(conf, container=container, netns=str(netns), bin_dirs=bin_dirs, previous=None)
     try:
         return cni.add(conf, container=container, netns=netns, bin_dirs=bin_dirs)
     except NetworkError as error:
         if cni.EXHAUSTED not in str(error):
             raise
-        raise NetworkError(f"this node has no address left for another pod: {error}") from None
+        raise NetworkError(
+            "this node has no address left for another pod"
+            f" (one that ended frees its address after {leases.REST:.0f} s): {error}"
+        ) from None
 
 
 def _never_was(begun: Attachment, *, netns: Path) -> bool:

@@ -21,7 +21,7 @@ _TRIES = 5
 """Of a DEL that fails, the last one some 13 hours after the first: then its plugin is gone for good
 or the node is rebooted, and what waits for it must not fill /run."""
 _SECONDS = {False: 0.2, True: 8.0}
-"""How long a prolog or epilog goes on with this, by `early`; a DEL takes some 20 ms."""
+"""How long a prolog or epilog goes on with this, by `thorough`; a DEL takes some 20 ms."""
 
 
 def rest(gone: Attachment, *, resting: Path | None = None) -> None:
@@ -33,20 +33,21 @@ def rest(gone: Attachment, *, resting: Path | None = None) -> None:
         _write(path, replace(gone, not_before=_now() + REST))
 
 
-def free(*, resting: Path | None = None, early: bool = False) -> list[str]:
-    """Free addresses that rested; with `early` all of them, rested or not. What another frees at
-    the moment is left to it. Returns what does not work, in words."""
+def free(*, resting: Path | None = None, thorough: bool = False) -> list[str]:
+    """Free addresses that rested. What another frees at the moment is left to it, but `thorough`,
+    for a sandbox that finds no address, waits for the other and takes more time. Returns what does
+    not work, in words."""
     resting = resting or RESTING
     problems: list[str] = []
-    with suppress(FileNotFoundError, Busy), locked(resting, wait=early):
-        boot, end = record.boot_id(), _now() + _SECONDS[early]
+    with suppress(FileNotFoundError, Busy), locked(resting, wait=thorough):
+        boot, end = record.boot_id(), _now() + _SECONDS[thorough]
         for path in sorted(resting.glob("*.json")):
             gone = attachment.read(path)
             if gone is None:
                 problems.append(f"{path} is not understood: its address may stay leased")
                 path.unlink(missing_ok=True)
                 continue
-            if not early and gone.boot == boot and _now() < gone.not_before:
+            if gone.boot == boot and _now() < gone.not_before:
                 continue
             if _now() > end:
                 break
