@@ -124,9 +124,11 @@ def test_ends_are_told_as_kubernetes_tells_them(lab: Lab, engine: str) -> None:
         "bare": (["/pause"], {"image": "registry.lab:5000/pause:3.10.2"}, (0, "Completed", "")),
     }
     names = {key: f"end-{key}-{engine}" for key in expected}
+    one = {"resources": {"requests": {"cpu": "1", "memory": "64Mi"}}}
     pods.delete(lab, *names.values())
     made = [
-        make(names[key], *words, engine=engine, **more)
+        # Small enough for all of them, and the pods of the other tests, to run at once.
+        make(names[key], *words, engine=engine, **(one | more))
         for key, (words, more, _) in expected.items()
     ]
     for each in made:
