@@ -22,6 +22,15 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     temporary.rename(path)
 
 
+def read_text(path: Path, *, limit: int) -> str:
+    """Up to `limit` characters of a file, nothing of one that cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(limit)
+    except OSError:
+        return ""
+
+
 def resolve_inside(root: Path, inner: str) -> Path:
     """Where a path of a container leads below its root, with links followed inside that root.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slurmlet.contracts.podproto import Event, Plan
 from slurmlet.supervisor.anchor import Anchor
+from slurmlet.supervisor.files import read_text
 from slurmlet.supervisor.hostfiles import HostnameError, Names, hosts, pod_names, resolv_conf
 from slurmlet.supervisor.process import ProcessError
 from slurmlet.supervisor.sandbox import Sandbox
@@ -70,8 +71,4 @@ def _node_resolver(etc: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MAX_FILE)
-    except OSError:
-        return ""
+    return read_text(path, limit=_MAX_FILE)

@@ -13,7 +13,7 @@ from slurmlet.contracts.podproto import Plan
 from slurmlet.supervisor.anchor import Anchor, children, container_init
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
-from slurmlet.supervisor.files import make_mount_point, resolve_inside
+from slurmlet.supervisor.files import make_mount_point, read_text, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
 from slurmlet.supervisor.images import Image, Images, Tell
 from slurmlet.supervisor.init import with_init
@@ -341,8 +341,4 @@ class EngineStarted:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MAX_ACCOUNTS)
-    except OSError:
-        return ""
+    return read_text(path, limit=_MAX_ACCOUNTS)
