@@ -17,10 +17,13 @@ import pytest
 
 from slurmlet.broker.config import Settings
 from slurmlet.broker.server import handle_connection
+from slurmlet.contracts import audit
+from slurmlet.contracts.audit import Act
 from slurmlet.contracts.brokerproto import (
     MAX_REQUEST,
     Answer,
     Cancel,
+    Submit,
     decode_answer,
     encode_request,
 )
@@ -29,6 +32,16 @@ from .conftest import Site
 
 DONE = Answer()
 NOBODY = 65534
+SUBMIT = Submit(
+    namespace="alice",
+    pod="web",
+    uid="0123abcd-1111-2222-3333-444455556666",
+    attempt=1,
+    options={},
+    agent="10.0.0.1:10260",
+    token="0" * 64,
+    grace_seconds=5,
+)
 CANCEL = encode_request(Cancel(namespace="alice", job_id=7))
 
 
@@ -72,6 +85,19 @@ def test_a_request_is_answered_and_logged(
     caplog.set_level(logging.INFO)
     assert exchange(settings, CANCEL) == Answer()
     assert "cancel alice job 7: done" in caplog.text
+    assert audit.parse(f"INFO {caplog.messages[0]}") == Act(what="cancel", job=7)
+
+
+def test_a_submission_is_audited_if_there_is_a_job(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    exchange(settings, encode_request(SUBMIT), Answer(error="no", retry=True))
+    exchange(settings, encode_request(SUBMIT), Answer(job_id=9))
+    acts = [audit.parse(f"INFO {text}") for text in caplog.messages]
+    assert [act for act in acts if act] == [
+        Act(what="submit", job=9, pod="alice/web", uid=SUBMIT.uid)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from aiohttp import web
 from tests.unit.kubelet.conftest import KEY, UIDS, World
 from tests.unit.kubelet.fakes import UID, FakeJob, pod
 
+from slurmlet.contracts import audit
 from slurmlet.contracts.podproto import (
     Ack,
     Bye,
@@ -195,7 +197,15 @@ RUNNING = Status(
 )
 
 
-async def test_hello_plan_status(port: Port, client: aiohttp.ClientSession) -> None:
+def audited(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+    acts = [audit.parse(f"INFO {text}") for text in caplog.messages]
+    return [(act.what, act.job, act.uid) for act in acts if act]
+
+
+async def test_hello_plan_status(
+    port: Port, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     world = port.world
     world.api.add(
         {
@@ -211,6 +221,7 @@ async def test_hello_plan_status(port: Port, client: aiohttp.ClientSession) -> N
     supervisor = await dial(client, port)
     await supervisor.send(HELLO)
     made = await supervisor.plan()
+    assert audited(caplog) == [("plan", 101, UID)]
     assert made.pod["metadata"]["uid"] == UID
     assert made.config_maps == {"settings": {"colour": "green"}}
     assert base64.b64decode(made.volumes[0].files[0].data) == b"a-token"
@@ -349,8 +360,9 @@ async def test_a_silent_slurm_decides_nothing(port: Port, client: aiohttp.Client
 
 
 async def test_a_second_job_is_sent_away_and_cancelled(
-    port: Port, client: aiohttp.ClientSession
+    port: Port, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     await with_job(port.world)
     port.world.slurm.jobs[102] = FakeJob(state="RUNNING", node="c1")
     supervisor = await dial(client, port)
@@ -359,6 +371,7 @@ async def test_a_second_job_is_sent_away_and_cancelled(
     assert isinstance(message, Bye)
     assert await supervisor.receive() is None
     assert port.world.broker.cancelled() == [102]
+    assert audited(caplog) == [("bye", 102, UID)]
     assert port.world.record().job_id == 101
 
 

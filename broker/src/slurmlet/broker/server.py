@@ -13,6 +13,8 @@ from contextlib import suppress
 from slurmlet.broker.config import ConfigError, Settings
 from slurmlet.broker.process import fork_request
 from slurmlet.broker.verbs import answer, find_account
+from slurmlet.contracts import audit
+from slurmlet.contracts.audit import CANCEL, SUBMIT, Act
 from slurmlet.contracts.brokerproto import (
     MAX_REQUEST,
     VERBS,
@@ -129,6 +131,9 @@ def handle_connection(
     except Exception:
         LOG.exception("request failed")
         reply = Answer(error="internal error of the broker; see its log", retry=True)
+    if act := _act(request, reply):
+        # Before the answer, which may find nobody any more.
+        LOG.info("%s", audit.line(act))
     try:
         connection.sendall(encode_answer(reply) + content)
     except OSError as error:
@@ -167,6 +172,16 @@ def _read_line(connection: socket.socket) -> bytes:
     if rest or len(line) > MAX_REQUEST:
         raise RefusedError(f"request: one line of at most {MAX_REQUEST} bytes per connection")
     return line
+
+
+def _act(request: Request | None, reply: Answer) -> Act | None:
+    """What was done with a job, if anything was."""
+    if isinstance(request, Submit) and reply.job_id is not None:
+        pod = f"{request.namespace}/{request.pod}"
+        return Act(what=SUBMIT, job=reply.job_id, pod=pod, uid=request.uid)
+    if isinstance(request, Cancel) and reply.error is None:
+        return Act(what=CANCEL, job=request.job_id)
+    return None
 
 
 def _describe(request: Request | None) -> str:

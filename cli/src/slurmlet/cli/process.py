@@ -8,7 +8,7 @@ SECONDS = 12
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def ask(*argv: str) -> str | None:
+def ask(*argv: str, seconds: float = SECONDS) -> str | None:
     """What a program prints; None if it is not there, fails, or is silent for too long."""
     kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
     try:
@@ -18,7 +18,7 @@ def ask(*argv: str) -> str | None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
             env={"PATH": os.environ.get("PATH", _PATH) + ":/usr/sbin:/sbin", "LC_ALL": "C", **kept},
         )

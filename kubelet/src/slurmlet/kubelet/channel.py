@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from slurmlet.common.kube import Api, ApiError, Object, UnreachableError
+from slurmlet.contracts import audit
+from slurmlet.contracts.audit import BYE, PLAN, Act
 from slurmlet.contracts.podproto import (
     CONTROL_PATH,
     MAX_MESSAGE,
@@ -186,8 +188,7 @@ class Channel:
         finished = podstatus.phase_of(pod) in podstatus.TERMINAL and record.job_id != said.job_id
         answer = hellos.claim(said, known_job=record.job_id, finished=finished)
         if answer.verdict is not Verdict.ACCEPT:
-            log.warning("%s: job %d is turned away: %s", record.key, said.job_id, answer.reason)
-            await connection.bye(answer.reason)
+            await self._dismiss(record, said.job_id, connection, answer.reason)
             await self.duplicate(record.namespace, said.job_id)
             await connection.socket.close()
             return None
@@ -239,8 +240,14 @@ class Channel:
             seq=0, phase="Failed", containers=(), final=True, reason=NO_SANDBOX, message=why
         )
         self.touch(record)
-        await connection.bye(why)
+        await self._dismiss(record, record.job_id or 0, connection, why)
         await connection.socket.close()
+
+    async def _dismiss(self, record: Record, job_id: int, connection: Connection, why: str) -> None:
+        log.info(
+            "%s", audit.line(Act(what=BYE, job=job_id, pod=record.key, uid=record.uid, reason=why))
+        )
+        await connection.bye(why)
 
     async def _converse(self, record: Record, connection: Connection, *, planned: bool) -> None:
         if isinstance(record.session, Connection):
@@ -284,6 +291,8 @@ class Channel:
                     engine=self.engine_of(pod),
                     surroundings=self.surroundings,
                 )
+                # Before it is sent: of a plan that was received there is always a line.
+                log.info("%s", audit.line(_planned(record)))
                 await connection.send_plan(made)
                 return
             except plan.NotReadyError as error:
@@ -292,7 +301,7 @@ class Channel:
                 log.warning("%s: no plan yet: %s", record.key, error)
             except ProtocolError as error:
                 self.events.emit(pod, "FailedMount", str(error), kind="Warning")
-                await connection.bye(str(error))
+                await self._dismiss(record, record.job_id or 0, connection, str(error))
                 await connection.socket.close()
                 return
             except (ConnectionError, TimeoutError):
@@ -313,6 +322,10 @@ class Channel:
             self.events.emit(
                 pod, event.reason, event.message, kind=event.kind, container=event.container
             )
+
+
+def _planned(record: Record) -> Act:
+    return Act(what=PLAN, job=record.job_id or 0, pod=record.key, uid=record.uid, user=record.user)
 
 
 def _bearer(request: web.Request) -> str | None:

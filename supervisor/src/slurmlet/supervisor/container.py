@@ -1,12 +1,14 @@
 """The life of one container: pull, start, end, back-off, start again."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from slurmlet.contracts.audit import STARTED
 from slurmlet.contracts.names import log_file
 from slurmlet.contracts.podproto import ContainerState, Event
 from slurmlet.supervisor.images import Image, ImageError
@@ -18,6 +20,7 @@ from slurmlet.supervisor.spec import SpecError, signal_number
 from slurmlet.supervisor.status import KILLED, Record, now
 from slurmlet.supervisor.stopping import Stopping
 
+LOG = logging.getLogger("slurmlet.supervisor")
 _SIGNAL_RETRY = 0.05
 """Seconds between tries to signal a container whose first process does not exist yet."""
 _KEPT_LOGS = 2
@@ -121,6 +124,7 @@ class Container:
             self._forget_logs(restart)
         except OSError as error:
             return self._failed_start(f"log: {error}", started_at=started_at)
+        LOG.info(STARTED, name, restart)
         try:
             started = await self._runtime.start(
                 self._container, image=image, restart=restart, log=log
