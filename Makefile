@@ -12,9 +12,10 @@ ROUNDS ?= 3
 JOINS ?= 1000
 K ?=
 LAB ?= slurmlet
-# Debian suites whose Slurm the lab runs, one lab after the other; tests/claims.toml has them, too.
+# Debian suites whose Slurm labs run; tests/claims.toml has them, too.
 RELEASES ?= trixie sid
 TIER := tests/tools/tier
+E2E := $(BIN)/python tests/tools/e2e.py
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find . -path ./.venv -prune -o -name '*.[ch]' -print)
 SHELL_FILES = $(shell git ls-files -z | xargs -0 awk 'FNR == 1 && /^\#!\/bin\/(ba)?sh/ { print FILENAME } { nextfile }' 2>/dev/null)
 
@@ -81,15 +82,19 @@ unit: dev ## Fast tests; no root, no network
 integration: dev ## Tests against a real API server on loopback
 	@$(PYTEST) -q tests/integration $(if $(K),-k '$(K)')
 
-e2e: ## Tests in the lab: booted nodes, real Slurm (root); then what is claimed of the second release
-	@$(TIER) run "e2e trixie" $(MAKE) e2e-trixie
-	@$(if $(K),,$(TIER) run "e2e sid" $(MAKE) e2e-sid)
+e2e: provision ## Tests in the lab: booted nodes, real Slurm (root); on each release, at the same time
+	@$(TIER) run e2e $(MAKE) -j2 -k $(if $(K),beside-trixie,$(BESIDE))
+
+BESIDE := $(addprefix beside-,$(RELEASES))
+.PHONY: $(BESIDE)
+$(BESIDE): beside-%:
+	@$(TIER) beside "e2e $*" $(MAKE) e2e-$*
 
 e2e-trixie: dev ## Only on the first release, all tests
-	@SLURMLET_LAB_SLURM=trixie $(PYTEST) -q tests/e2e $(if $(K),-k '$(K)')
+	@SLURMLET_LAB_SLURM=trixie $(E2E) $(if $(K),-k '$(K)')
 
 e2e-sid: dev ## Only on the second release, what tests/claims.toml claims of it
-	@SLURMLET_LAB_SLURM=sid $(PYTEST) -q tests/e2e --only-claims $(if $(K),-k '$(K)')
+	@SLURMLET_LAB_SLURM=sid $(E2E) --only-claims $(if $(K),-k '$(K)')
 
 test: ## Install what is missing and run every tier; prints minutes per tier
 	@$(TIER) start
@@ -108,7 +113,7 @@ claims: dev ## Print claim, test and result of the last runs on each release; fa
 soak: provision ## All e2e tests with many rounds, on each release
 	@for suite in $(RELEASES); do \
 	  ROUNDS=50 SLURMLET_LAB_SLURM="$$suite" $(TIER) run "soak $$suite" \
-	    $(PYTEST) -q tests/e2e --timeout=14400; \
+	    $(E2E) --timeout=14400; \
 	done
 	@$(TIER) run claims $(MAKE) claims
 
@@ -117,6 +122,7 @@ soak: provision ## All e2e tests with many rounds, on each release
 .PHONY: bench-join
 bench-join: provision ## Measure joins, prologs and the pods' network in the lab; prints docs/figures.md's table
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench --lab $(LAB) --joins $(JOINS)
+
 
 # --- the lab and the demo -------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
 """Results of numbered claims, kept for `make claims`: {release: {claim: {test: outcome}}}."""
 
+import fcntl
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ EVERYWHERE = ""
 """The release of a test that needs no Slurm."""
 
 Results = dict[str, dict[str, dict[str, str]]]
-_KEY: pytest.StashKey[Results] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,28 +38,48 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("proven", [None], ids=["-".join(found)], indirect=True)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome: Any = yield
-    report = outcome.get_result()
-    if report.when != "call" and report.passed:
-        return
-    release = str(dict(item.user_properties).get("release", EVERYWHERE))
-    fresh = item.session.config.stash.setdefault(_KEY, {}).setdefault(release, {})
-    for number in numbers(item):
-        tests = fresh.setdefault(number, {})
-        # A test that passed may yet fail in its teardown, and not the other way about.
-        if tests.get(item.nodeid) != "failed":
-            tests[item.nodeid] = report.outcome
+def pytest_configure(config: pytest.Config) -> None:
+    # With `-n`, reports of all workers come to the process that started them.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder())
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    fresh = session.config.stash.get(_KEY, {})
-    if not any(fresh.values()):
-        return
-    known: Results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for release, claims in fresh.items():
-        for number, tests in claims.items():
-            known.setdefault(release, {}).setdefault(number, {}).update(tests)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.user_properties += [("claim", number) for number in numbers(item)]
+
+
+class Recorder:
+    """Keeps what came of tests that prove a claim, and adds it to the file at the end."""
+
+    def __init__(self) -> None:
+        self._fresh: Results = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.passed:
+            return
+        release = str(dict(report.user_properties).get("release", EVERYWHERE))
+        for name, number in report.user_properties:
+            if name == "claim":
+                tests = self._fresh.setdefault(release, {}).setdefault(str(number), {})
+                # A test that passed may yet fail in its teardown, and not the other way about.
+                if tests.get(report.nodeid) != "failed":
+                    tests[report.nodeid] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        if self._fresh:
+            add(self._fresh, file=RESULTS)
+
+
+def add(fresh: Results, *, file: Path) -> None:
+    """Add results to those in a file; runs on several releases may end at the same time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.seek(0)
+        known: Results = json.loads(held.read() or "{}")
+        for release, claims in fresh.items():
+            for number, tests in claims.items():
+                known.setdefault(release, {}).setdefault(number, {}).update(tests)
+        held.truncate(0)
+        held.write(json.dumps(known, indent=1, sort_keys=True))

@@ -1,16 +1,23 @@
 """The lab that the e2e tests run in: real Slurm on booted nodes, slurmlet rolled out by Ansible."""
 
+import fcntl
 import os
+import shutil
 import subprocess
+import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from slurmlab.lab import read_state
+from slurmlab.errors import LabError
+from slurmlab.image import SUITES
+from slurmlab.lab import alive, read_state
 from slurmlab.names import Lab as Place
+from slurmlab.names import node_named
+from slurmlab.node import enter_argv
 
 ROOT = Path(__file__).parents[2]
 UP_SECONDS = 3600
@@ -39,8 +46,13 @@ class Lab:
 
         With `check`, a failure is an AssertionError that shows what the command printed.
         """
+        # What `./lab exec` would start, without its 0.1 s: tests ask a thousand times.
+        try:
+            words = enter_argv(Place(name=self.name), node_named(node), argv, user=user)
+        except LabError as error:
+            words = ["sh", "-c", 'echo "$1" >&2; exit 1', "sh", f"lab: {error}"]
         done = subprocess.run(
-            [ROOT / "lab", "exec", node, "--name", self.name, "--user", user, "--", *argv],
+            words,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
@@ -85,28 +97,52 @@ def lab_command(*args: str, timeout: float) -> "subprocess.CompletedProcess[str]
 def wanted() -> tuple[str, str]:
     """The lab's name and the suite whose Slurm it runs.
 
-    The name is $SLURMLET_LAB (default: e2e), or with the suite at its end, if that lab runs another
-    suite than $SLURMLET_LAB_SLURM.
+    The name is $SLURMLET_LAB (default: e2e), or with the suite at its end, if the lab of that name
+    runs another suite than $SLURMLET_LAB_SLURM, or would.
     """
     name = os.environ.get("SLURMLET_LAB") or "e2e"
-    running = read_state(Place(name=name)).get("suite")
-    suite = os.environ.get("SLURMLET_LAB_SLURM") or running or "trixie"
-    return (name if running in (suite, None) else f"{name}-{suite}"), suite
+    running = read_state(Place(name=name)).get("suite") or SUITES[0]
+    suite = os.environ.get("SLURMLET_LAB_SLURM") or running
+    return (name if suite == running else f"{name}-{suite}"), suite
+
+
+SHARED = "SLURMLET_E2E_SHARED"
+"""Variable with a directory that all processes of one run share (pytest -n starts several)."""
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _is_worker(config):
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="slurmlet-e2e-")
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The lab, brought up to date with the checkout.
-
-    A lab that ran before stays; one that was made here goes when all tests passed.
-    """
+def lab() -> Lab:
+    """The lab, brought up to date with the checkout by the first process that needs it."""
     name, suite = wanted()
-    found = lab_command("status", "--name", name, timeout=60).returncode == 0
-    came_up = lab_command("up", "--name", name, "--slurm", suite, timeout=UP_SECONDS)
-    assert came_up.returncode == 0, came_up.stdout[-4000:]
-    yield Lab(name=name)
-    if not found and not request.session.testsfailed:
-        lab_command("down", "--name", name, timeout=120)
+    with Path(os.environ[SHARED], name).open("a+") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        record.seek(0)
+        if not record.read():
+            found = alive(Place(name=name))
+            came_up = lab_command("up", "--name", name, "--slurm", suite, timeout=UP_SECONDS)
+            assert came_up.returncode == 0, came_up.stdout[-4000:]
+            record.write("found" if found else "made")
+    return Lab(name=name)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A lab that ran before stays; one that was made here goes when all tests passed."""
+    if _is_worker(session.config):
+        return
+    shared = Path(os.environ[SHARED])
+    for record in shared.iterdir():
+        if record.read_text() == "made" and not session.testsfailed:
+            lab_command("down", "--name", record.name, timeout=120)
+    shutil.rmtree(shared)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -120,6 +156,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seconds = given.args[0] if given is not None and given.args else 120
         seconds = config.getoption("timeout") or seconds
         item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+    # Those that boot labs of their own take longest: they begin, and the others run beside them.
+    items.sort(key=lambda item: "lab" in getattr(item, "fixturenames", ()))
     if config.getoption("only_claims"):
         left = [item for item in found if not _proves(item, _letters(suite))]
         config.hook.pytest_deselected(items=left)

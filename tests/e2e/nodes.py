@@ -86,6 +86,12 @@ def state(lab: Lab, node: str) -> str:
     return lab.run("ctl", argv, check=False).stdout.strip()
 
 
+def usable(lab: Lab) -> bool:
+    """No node is drained or down, whatever jobs do there."""
+    out = lab.run("ctl", ["timeout", "30", "sinfo", "-h", "-N", "-o", "%t"]).stdout.split()
+    return all(word.rstrip("+") in ("idle", "mix", "alloc", "comp") for word in out)
+
+
 def wait_idle(lab: Lab, node: str, *, seconds: float = 120) -> None:
     """Until no job is on the node, which answers and was not drained."""
     seen = pods.until(

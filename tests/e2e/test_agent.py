@@ -30,6 +30,7 @@ def test_a_pod_deleted_by_force_leaves_no_job(lab: Lab) -> None:
     ends(lab, job)
 
 
+@pytest.mark.disruptive
 @pytest.mark.timeout(240)
 def test_what_happened_while_the_agent_was_away(lab: Lab) -> None:
     """One pod deleted by force, one deleted, one that ended: all is put right afterwards."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import Lab
 
+pytestmark = pytest.mark.disruptive
 ROOT = Path(__file__).parents[2]
 
 

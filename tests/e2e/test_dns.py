@@ -122,6 +122,7 @@ def test_the_dns_server_may_read_names_and_nothing_else(lab: Lab) -> None:
     assert shown[0] not in ("root", "slurmlet")
 
 
+@pytest.mark.disruptive
 def test_the_dns_server_comes_back_and_knows_what_came_meanwhile(lab: Lab) -> None:
     lab.run("ctl", ["systemctl", "kill", "--signal=KILL", "slurmlet-dns"])
     pods.until(
@@ -150,6 +151,7 @@ def test_every_node_has_routes_to_the_pods_of_all_nodes(lab: Lab) -> None:
     assert "via 10.77.0.11" in lab.run("c2", ["ip", "route", "get", unused]).stdout
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("N11")
 def test_a_restart_of_the_routes_removes_what_we_no_longer_want(lab: Lab) -> None:
     mine = ["10.99.0.0/24", "via", NODES["c2"]]
@@ -163,6 +165,7 @@ def test_a_restart_of_the_routes_removes_what_we_no_longer_want(lab: Lab) -> Non
         lab.run("c1", ["ip", "route", "del", "10.99.1.0/24"], check=False)
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("N12")
 def test_the_doctor_finds_what_is_wrong_and_nothing_when_all_is_well(lab: Lab) -> None:
     def doctor(node: str, *options: str) -> tuple[int, str]:
@@ -191,6 +194,7 @@ def test_the_doctor_finds_what_is_wrong_and_nothing_when_all_is_well(lab: Lab) -
         lab.run("ctl", ["rm", "/etc/exports"])
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("N11")
 @pytest.mark.timeout(240)
 def test_the_network_is_back_after_a_reboot(lab: Lab) -> None:

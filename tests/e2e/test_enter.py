@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e import pods
+from tests.e2e import nodes, pods
 from tests.e2e.conftest import Lab
 
 NAME = "enter"
@@ -207,6 +207,7 @@ def test_the_job_of_another_pod_is_refused(lab: Lab, pod: dict[str, Any]) -> Non
     assert "slurmlet-enter: alice/other: this job runs another pod" in err
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("J7")
 @pytest.mark.parametrize("words", [["sh", "-c", "echo on the host"], ["--multi-prog", "programs"]])
 def test_without_the_plugin_on_the_node_nothing_runs(
@@ -227,11 +228,6 @@ def test_without_the_plugin_on_the_node_nothing_runs(
     assert "on the host" not in done.stdout
 
 
-def idle_or_used(lab: Lab) -> bool:
-    out = lab.run("ctl", ["timeout", "30", "sinfo", "-h", "-N", "-o", "%t"]).stdout.split()
-    return all(state in ("idle", "mix", "alloc") for state in out)
-
-
 @pytest.mark.claim("H1")
 def test_bob_cannot_enter_by_name_job_or_variables(lab: Lab, pod: dict[str, Any]) -> None:
     job = pods.job_id(pod)
@@ -249,7 +245,7 @@ def test_bob_cannot_enter_by_name_job_or_variables(lab: Lab, pod: dict[str, Any]
         assert code != 0, words
         assert out == ""
         assert "Access/permission denied" in err or "none of your jobs" in err
-    assert idle_or_used(lab)
+    assert nodes.usable(lab)
 
 
 @pytest.mark.claim("H1")
@@ -278,7 +274,7 @@ def test_bob_on_the_node_is_refused_by_the_kernel(lab: Lab, pod: dict[str, Any])
     assert done.stderr.count("Operation not permitted") >= 2
     assert done.stderr.count("ermission denied") >= 3
     assert "must be superuser" in done.stderr
-    assert idle_or_used(lab)
+    assert nodes.usable(lab)
 
 
 @pytest.mark.claim("H2")
@@ -333,7 +329,7 @@ def test_the_record_is_roots_and_the_credential_the_agents(lab: Lab, pod: dict[s
 
 @pytest.mark.claim("S2")
 def test_only_pods_get_a_sandbox_and_nothing_of_it_stays(lab: Lab, pod: dict[str, Any]) -> None:
-    name = "brief"
+    name = "enter-brief"
     pods.delete(lab, name)
     pods.create(lab, pods.manifest(name, "true", annotations={"slurmlet.io/flags": "--exclude=c2"}))
     ended = pods.wait_for_phase(lab, name, "Succeeded")

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e import nodes, pods
 from tests.e2e.conftest import ROOT, Lab
 
+pytestmark = pytest.mark.disruptive
 NODE = "c2"
 FLAGS = {"slurmlet.io/flags": "--exclude=c1"}
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

@@ -6,6 +6,7 @@ import pytest
 from tests.e2e import pods
 from tests.e2e.conftest import Lab
 
+pytestmark = pytest.mark.disruptive
 RUNNING = 10
 QUEUED = 10
 UNITS = ["slurmlet-kubelet", "slurmlet-broker"]

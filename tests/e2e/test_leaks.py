@@ -8,6 +8,7 @@ import pytest
 from tests.e2e import kept, pods
 from tests.e2e.conftest import Lab
 
+pytestmark = pytest.mark.disruptive
 NAME = "leaks"
 JOINS = int(os.environ.get("ROUNDS", "3")) * 10
 

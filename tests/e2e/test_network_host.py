@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.e2e import nodes
 from tests.e2e.conftest import Lab
 from tests.e2e.pods import until
 
+pytestmark = pytest.mark.disruptive
 JOBS = "/run/slurmlet/jobs"
 RESTING = "/run/slurmlet/resting"
 LEASES = "/run/slurmlet/cni/slurmlet"
@@ -441,8 +443,7 @@ def test_a_broken_network_is_in_the_record_and_no_node_is_drained(
     assert error.startswith("CNI plugin no-such-plugin is in none of /usr/lib/cni")
     assert job.record()["namespaces"] == {}
     job.cancel()
-    state = site.run("ctl", ["sinfo", "-h", "-n", "c1", "-o", "%t"]).stdout.split()
-    assert set(state) <= {"idle", "mix", "alloc"}
+    assert nodes.usable(site)
 
 
 @pytest.mark.claim("S6")

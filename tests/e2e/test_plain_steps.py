@@ -10,6 +10,7 @@ import pytest
 from tests.e2e import pods
 from tests.e2e.conftest import ROOT, Lab
 
+pytestmark = pytest.mark.disruptive
 NODE = "c1"
 LINE = "/etc/slurm/plugstack.conf.d/zz-slurmlet.conf"
 STRACE = ("strace", "-f", "-q", "-e", "trace=execve", "-e", "signal=none", "-s", "400")

@@ -244,31 +244,50 @@ def test_a_pod_reaches_itself_as_others_do(lab: Lab, net: dict[str, dict[str, An
     assert "a Slurm job" in inside(lab, name, f"wget -qO- http://{own}:80")
 
 
+def answers(lab: Lab, address: str, port: int) -> bool:
+    """Tell whether a web server answers who asks on the login node."""
+    url = f"http://{address}:{port}"
+    argv = ["curl", "-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", url]
+    return lab.run("ctl", argv, check=False).stdout == "200"
+
+
+def set_port(lab: Lab, service: str, port: int) -> None:
+    change = [{"op": "replace", "path": "/spec/ports/0/port", "value": port}]
+    lab.kubectl("alice", "patch", "service", service, "--type=json", "-p", json.dumps(change))
+
+
 @pytest.mark.claim("N23")
 def test_the_redirection_follows_the_service(lab: Lab, net: dict[str, dict[str, Any]]) -> None:
     address = ip(web_pods(lab)[0])
-    change = [{"op": "replace", "path": "/spec/ports/0/port", "value": 81}]
-
-    def answers(port: int) -> bool:
-        code = "-o /dev/null -w '%{http_code}'"
-        argv = f"curl -s -m 3 {code} http://{address}:{port} || true"
-        return "200" in inside(lab, "net-c", argv)
-
-    lab.kubectl("alice", "patch", "service", "net-web", "--type=json", "-p", json.dumps(change))
+    set_port(lab, "net-web", 81)
     try:
-        pods.until(lambda: answers(81), bool, seconds=30, what="port 81")
-        assert not answers(80)
-        # An agent that was away tells its pods again.
-        lab.run("ctl", ["systemctl", "stop", "slurmlet-kubelet"])
-        change[0]["value"] = 82
-        patch = ["patch", "service", "net-web", "--type=json", "-p", json.dumps(change)]
-        lab.kubectl("alice", *patch)
-        lab.run("ctl", ["systemctl", "start", "slurmlet-kubelet"])
-        pods.until(lambda: answers(82), bool, seconds=60, what="port 82")
+        pods.until(lambda: answers(lab, address, 81), bool, seconds=30, what="port 81")
+        assert not answers(lab, address, 80)
     finally:
-        change[0]["value"] = 80
-        lab.kubectl("alice", "patch", "service", "net-web", "--type=json", "-p", json.dumps(change))
-    pods.until(lambda: answers(80), bool, seconds=30, what="port 80 again")
+        set_port(lab, "net-web", 80)
+    pods.until(lambda: answers(lab, address, 80), bool, seconds=30, what="port 80 again")
+
+
+@pytest.mark.disruptive
+@pytest.mark.claim("N23")
+def test_an_agent_that_was_away_tells_its_pods_again(lab: Lab) -> None:
+    name = "net-away"
+    pods.delete(lab, name)
+    lab.kubectl("alice", "delete", "service", name, "--ignore-not-found")
+    port = {"port": 80, "targetPort": 8080}
+    pods.create(lab, serving(name, port=8080), service(name, port, app=name))
+    address = ip(pods.wait_for_phase(lab, name, "Running"))
+    try:
+        pods.until(lambda: answers(lab, address, 80), bool, seconds=30, what="port 80")
+        lab.run("ctl", ["systemctl", "stop", "slurmlet-kubelet"])
+        set_port(lab, name, 82)
+        lab.run("ctl", ["systemctl", "start", "slurmlet-kubelet"])
+        pods.until(lambda: answers(lab, address, 82), bool, seconds=60, what="port 82")
+        assert not answers(lab, address, 80)
+    finally:
+        lab.run("ctl", ["systemctl", "start", "slurmlet-kubelet"])
+        lab.kubectl("alice", "delete", "service", name)
+        pods.delete(lab, name)
 
 
 @pytest.mark.claim("N24")
@@ -350,6 +369,7 @@ def test_a_pods_files_have_its_names(lab: Lab, net: dict[str, dict[str, Any]]) -
     assert "cluster.local" not in inside(lab, "net-h", "cat /etc/resolv.conf") + node
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("N28")
 def test_a_pod_without_a_record_for_the_agent_is_refused(lab: Lab) -> None:
     """A node that signs for somebody else, as a forger would have to."""

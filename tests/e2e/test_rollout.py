@@ -73,6 +73,7 @@ def rolled_out(lab: Lab) -> Lab:
     return lab
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("F12")
 @pytest.mark.timeout(PLAYBOOK_SECONDS)
 def test_a_second_run_changes_nothing(rolled_out: Lab) -> None:
@@ -80,6 +81,7 @@ def test_a_second_run_changes_nothing(rolled_out: Lab) -> None:
     assert changed(output) == {"ctl": 0, "c1": 0, "c2": 0}, output[-6000:]
 
 
+@pytest.mark.disruptive
 @pytest.mark.claim("F12")
 @pytest.mark.timeout(PLAYBOOK_SECONDS)
 def test_a_check_of_a_rolled_out_cluster_finds_nothing_to_do(rolled_out: Lab) -> None:
@@ -87,6 +89,7 @@ def test_a_check_of_a_rolled_out_cluster_finds_nothing_to_do(rolled_out: Lab) ->
     assert changed(output) == {"ctl": 0, "c1": 0, "c2": 0}, output[-6000:]
 
 
+@pytest.mark.disruptive
 @pytest.mark.timeout(PLAYBOOK_SECONDS)
 def test_a_check_tells_a_change_and_makes_none(rolled_out: Lab) -> None:
     lab = rolled_out
@@ -100,11 +103,13 @@ def test_a_check_tells_a_change_and_makes_none(rolled_out: Lab) -> None:
     assert lab.kubectl("root", "get", "namespace", "x", check=False).returncode != 0
 
 
+@pytest.mark.disruptive
 @pytest.mark.timeout(PLAYBOOK_SECONDS)
 def test_verify_agrees_and_changes_nothing(rolled_out: Lab) -> None:
     assert changed(play(rolled_out.name, "verify")) == {"ctl": 0, "c1": 0, "c2": 0}
 
 
+@pytest.mark.disruptive
 @pytest.mark.timeout(PLAYBOOK_SECONDS)
 def test_a_stopped_service_is_started_again_and_no_other_restarted(rolled_out: Lab) -> None:
     lab = rolled_out

@@ -202,7 +202,7 @@ def test_an_interrupted_srun_leaves_nothing_in_the_pod(
         [
             ("", r"(up\s+)" * tasks),
             ("\x03", r"one more within 1 sec to abort"),
-            ("\x03", "forcing job termination"),
+            ("\x03", "forcing job termination|job abort in progress"),
         ],
         *(f"-n{tasks}", POD, "sh", "-c", inner),
     )
