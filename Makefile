@@ -119,10 +119,12 @@ soak: provision ## All e2e tests with many rounds, on each release
 
 # --- figures -------------------------------------------------------------------------------------
 
-.PHONY: bench-join
+.PHONY: bench-join bench-start
 bench-join: provision ## Measure joins, prologs and the pods' network in the lab; prints docs/figures.md's table
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench --lab $(LAB) --joins $(JOINS)
 
+bench-start: provision ## Measure how pods start, speak and end in the lab; WRITE=1: into docs/figures.md
+	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench.start --lab $(LAB) $(if $(WRITE),--write)
 
 # --- the lab and the demo -------------------------------------------------------------------------
 

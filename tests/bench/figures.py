@@ -39,6 +39,13 @@ def times(samples: Sequence[float]) -> str:
     return f"p50 {number(median(samples))} ms, p99 {number(quantile(samples, 0.99))} ms"
 
 
+def seconds(samples: Sequence[float]) -> str:
+    """Milliseconds of samples in seconds, as p50 and p95."""
+    return (
+        f"p50 {number(median(samples) * 1000)} ms, p95 {number(quantile(samples, 0.95) * 1000)} ms"
+    )
+
+
 def number(value: float) -> str:
     """Three digits are more than a run can tell from another."""
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
@@ -52,3 +59,16 @@ def table(figures: Sequence[Figure]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|---|---|---|---|")
     return "\n".join(lines)
+
+
+def replace_section(page: str, *, name: str, text: str) -> str:
+    """A page with another text between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        ValueError: the page has no such section, or several.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"the page has not one section {begin.strip()}")
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}{text}{end}{rest.partition(end)[2]}"

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bench.figures import Figure, median, quantile, table
+from tests.bench.figures import Figure, median, quantile, replace_section, seconds, table
 
 PROBE = Path(__file__).parents[2] / "bench" / "probe.py"
 SAMPLES = st.lists(st.floats(0, 1e6), min_size=1)
@@ -39,6 +40,19 @@ def test_the_table_says_what_is_missed_and_why() -> None:
         "| two | 2 ms | ≤ 3 ms | met |",
         "| three | 4 ms | ≤ 3 ms | **missed**: slow |",
     ]
+
+
+def test_seconds_are_told_as_milliseconds() -> None:
+    assert seconds([0.1, 0.2, 0.3]) == "p50 200 ms, p95 290 ms"
+
+
+def test_a_section_of_a_page_is_replaced_and_nothing_else() -> None:
+    page = "before\n<!-- x -->\nold\n<!-- /x -->\nafter\n"
+    wanted = "before\n<!-- x -->\nnew\n<!-- /x -->\nafter\n"
+    assert replace_section(page, name="x", text="new\n") == wanted
+    for broken in ("", page + page):
+        with pytest.raises(ValueError, match="not one section"):
+            replace_section(broken, name="x", text="new\n")
 
 
 def probe(**specification: Any) -> "subprocess.CompletedProcess[str]":

@@ -6,6 +6,8 @@ A hint only: slurmlet-enter, which runs as the user too, believes the kernel.
 import asyncio
 import json
 import logging
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,3 +167,9 @@ def start_time(pid: int, *, proc: Path = Path("/proc")) -> int | None:
     except OSError:
         return None
     return int(text.rpartition(")")[2].split()[19])
+
+
+def age() -> float:
+    """Seconds since the calling process was started, in steps of the clock tick."""
+    ticks = start_time(os.getpid()) or 0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

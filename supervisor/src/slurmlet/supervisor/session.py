@@ -25,7 +25,7 @@ from slurmlet.supervisor.config import Settings
 from slurmlet.supervisor.control import Control
 from slurmlet.supervisor.engines import engine_of
 from slurmlet.supervisor.files import write_whole
-from slurmlet.supervisor.hints import Hints
+from slurmlet.supervisor.hints import Hints, age
 from slurmlet.supervisor.images import Images
 from slurmlet.supervisor.network import Network, find_network, open_low_ports
 from slurmlet.supervisor.pod import Pod
@@ -111,6 +111,7 @@ class Session:
             LOG.error("no plan: %s", "stopped" if self._stopped.is_set() else "no agent")
             return _NO_PLAN
         answer = self._control.plan.result()
+        LOG.info("plan after %.3f s", age())
         return _DISMISSED if isinstance(answer, Bye) else answer
 
     async def _run_pod(self, plan: Plan) -> tuple[Status, int]:
