@@ -159,6 +159,19 @@ def test_a_slice_of_a_log_and_its_total(site: Site) -> None:
     assert ask(site, beyond) == (Answer(size=0, total=10), b"")
 
 
+@pytest.mark.parametrize(("offset", "limit"), [(0, 12), (0, 4), (2, 3), (3, 9), (9, 1), (4, 5)])
+def test_the_files_of_a_log_are_one(site: Site, offset: int, limit: int) -> None:
+    pod = pod_dir(site)
+    (pod / "main").mkdir()
+    parts = {"0.log.2": b"0123", "0.log.1": b"45678", "0.log": b"9"}
+    for name, content in parts.items():
+        (pod / "main" / name).write_bytes(content)
+    own(site, pod / "main", *(pod / "main").iterdir())
+    request = ReadLog(namespace="alice", uid=UID, file="main/0.log", offset=offset, limit=limit)
+    wanted = b"0123456789"[offset : offset + limit]
+    assert ask(site, request) == (Answer(size=len(wanted), total=10), wanted)
+
+
 def test_a_megabyte_comes_whole(site: Site) -> None:
     pod = pod_dir(site)
     content = os.urandom(1024 * 1024)

@@ -29,3 +29,4 @@ def test_where_a_pod_keeps_its_logs() -> None:
     directory = names.pod_state_dir("/home/alice/.slurmlet/lab", UID)
     assert directory == PurePosixPath(f"/home/alice/.slurmlet/lab/pods/{UID}")
     assert names.log_file("web", 3) == "web/3.log"
+    assert [names.log_part("web/3.log", age) for age in (0, 2)] == ["web/3.log", "web/3.log.2"]

@@ -283,12 +283,43 @@ async def test_a_follower_goes_over_to_the_new_file(
         streams.open(OpenStream(id="s", kind="logs", container="main", follow=True))
         await agent.until(lambda: "s" in agent.streams)
         for number in range(6):
-            log.write(b"t stdout F line %d\n" % number)
+            log.write(b"t stdout F line %d\nt stdout F and more\n" % number)
             wanted = b"line %d\n" % number
             await agent.until(lambda wanted=wanted: wanted in b"".join(agent.streams["s"]))  # type: ignore[misc]
         log.finish()
         await agent.until(lambda: agent.streams["s"][-1] is None)
-    assert b"".join(agent.streams["s"][:-1]).count(b"\n") == 6
+    assert b"".join(agent.streams["s"][:-1]).count(b"\n") == 12
+
+
+async def test_a_stream_has_all_files_of_a_log(
+    agent: Agent, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """Of the one that is written and of one that was; the tail may begin in an older file."""
+    lines = [b"t stdout F line %02d\n" % number for number in range(9)]
+    async with agent.listening():
+        for start in range(2):
+            log = LogFile(tmp_path / "main" / f"{start}.log", limit=4 * 3 * len(lines[0]))
+            log.write(b"".join(lines))
+            if start == 0:
+                log.finish()
+        streams, _ = make_streams(Here(agent, authority), tmp_path, log)
+        for name, number, tail in (("all", 0, None), ("old", 0, 5), ("new", 1, 5)):
+            streams.open(
+                OpenStream(
+                    id=name,
+                    kind="logs",
+                    container="main",
+                    restart_count=number,
+                    tail_lines=tail,
+                )
+            )
+        for name in ("all", "old", "new"):
+            await agent.until(
+                lambda name=name: agent.streams.get(name) and agent.streams[name][-1] is None  # type: ignore[misc]
+            )
+    assert b"".join(agent.streams["all"][:-1]) == b"".join(lines)
+    assert b"".join(agent.streams["old"][:-1]) == b"".join(lines[-5:])
+    assert b"".join(agent.streams["new"][:-1]) == b"".join(lines[-5:])
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,22 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slurmlet.contracts.crilog import MAX_PART, parse_line
-from slurmlet.supervisor.logs import LogFile, Splitter, copy_output, tail_offset
+from slurmlet.contracts.names import LOG_PARTS, log_part
+from slurmlet.supervisor.logs import (
+    LogFile,
+    LogText,
+    Splitter,
+    copy_output,
+    remove_log,
+    tail_start,
+)
 
 
 def texts(data: bytes) -> list[bytes]:
@@ -34,29 +43,38 @@ def test_long_lines_are_cut() -> None:
     assert [line.split()[2] for line in output.splitlines()] == [b"P", b"P", b"F", b"P"]
 
 
-@given(st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line)), st.integers(0, 12))
-def test_tail_finds_the_last_lines(
-    tmp_path_factory: object, lines: list[bytes], count: int
-) -> None:
-    content = b"".join(line + b"\n" for line in lines)
-    descriptor = os.memfd_create("log")
-    try:
-        os.write(descriptor, content)
-        offset = tail_offset(descriptor, count)
-    finally:
-        os.close(descriptor)
-    expected = b"".join(line + b"\n" for line in (lines[-count:] if count else []))
-    assert content[offset:] == expected
+def parts_of(directory: Path, *parts: bytes) -> LogText:
+    """A log in these files, oldest first."""
+    for age, content in enumerate(reversed(parts)):
+        (directory / log_part("0.log", age)).write_bytes(content)
+    return LogText.stored(directory / "0.log")
 
 
-def test_tail_of_a_large_file() -> None:
-    descriptor = os.memfd_create("log")
-    try:
-        os.write(descriptor, b"".join(b"%06d\n" % number for number in range(50_000)))
-        offset = tail_offset(descriptor, 20_000)
-        assert os.pread(descriptor, 7, offset) == b"030000\n"
-    finally:
-        os.close(descriptor)
+def whole(text: LogText, generation: int, offset: int) -> bytes:
+    """All of a log from a place on."""
+    rest = range(generation, text.newest + 1)
+    return b"".join(text.read(each, offset if each == generation else 0, 10**7) for each in rest)
+
+
+LINES = st.lists(st.binary(max_size=9).filter(lambda line: b"\n" not in line))
+
+
+@given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 12))
+def test_tail_finds_the_last_lines_in_all_files(parts: list[list[bytes]], count: int) -> None:
+    with TemporaryDirectory() as directory:
+        contents = [b"".join(line + b"\n" for line in lines) for lines in parts]
+        text = parts_of(Path(directory), *contents)
+        found = whole(text, *tail_start(text, count))
+    lines = [line for each in parts for line in each]
+    assert found == b"".join(line + b"\n" for line in (lines[-count:] if count else []))
+
+
+def test_tail_of_a_large_file(tmp_path: Path) -> None:
+    lines = [b"%06d\n" % number for number in range(50_000)]
+    text = parts_of(tmp_path, b"".join(lines[:5_000]), b"".join(lines[5_000:]))
+    assert text.read(*tail_start(text, 20_000), 7) == b"030000\n"
+    assert text.read(*tail_start(text, 45_001), 7) == b"004999\n"
+    assert tail_start(text, 99_999) == (0, 0)
 
 
 async def test_output_is_copied_and_followers_are_woken(tmp_path: Path) -> None:
@@ -74,15 +92,37 @@ async def test_output_is_copied_and_followers_are_woken(tmp_path: Path) -> None:
     assert log.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_log_is_bounded(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "0.log", limit=100)
-    for number in range(30):
-        log.write(b"line %02d.........\n" % number)
+@pytest.mark.parametrize("at_once", [1, 3, 500])
+def test_a_log_is_bounded_and_keeps_its_end(tmp_path: Path, at_once: int) -> None:
+    """However much is written at a time."""
+    log = LogFile(tmp_path / "0.log", limit=400)
+    lines = [b"line %03d........\n" % number for number in range(500)]
+    for start in range(0, 500, at_once):
+        log.write(b"".join(lines[start : start + at_once]))
     log.finish()
-    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
-    assert len(sizes) == 2
-    assert max(sizes) <= 100
-    assert b"line 29" in log.path.read_bytes()
+    assert len(list(tmp_path.iterdir())) == LOG_PARTS
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 400
+    kept = whole(log.text, log.text.oldest, 0)
+    assert b"".join(lines).endswith(kept)
+    assert len(kept) > 300
+    assert whole(LogText.stored(tmp_path / "0.log"), 0, 0) == kept
+    remove_log(tmp_path / "0.log")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_stays_where_it_is_while_files_are_rotated(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "0.log", limit=40)
+    log.write(b"0 56789\n")
+    assert log.text.read(0, 0, 100) == b"0 56789\n"
+    log.write(b"1 56789\n2 56789\n")
+    assert [log.text.read(number, 0, 100) for number in range(3)] == [
+        b"0 56789\n",
+        b"1 56789\n",
+        b"2 56789\n",
+    ]
+    log.write(b"3 56789\n4 56789\n")
+    assert log.text.oldest == 1
+    assert log.text.read(0, 0, 100) == b""
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_the_container(tmp_path: Path) -> None:
@@ -91,6 +131,17 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_container(tmp_path: Path
     log.write(b"0123456789\n")
     log.write(b"rotation finds no file\n")
     log.finish()
+
+
+def test_a_log_goes_on_when_it_can_be_written_again(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "main" / "0.log", limit=40)
+    log.write(b"before\n")
+    (tmp_path / "main").rename(tmp_path / "away")
+    log.write(b"lost....\n")
+    (tmp_path / "away").rename(tmp_path / "main")
+    log.write(b"after\n")
+    log.finish()
+    assert log.path.read_bytes() == b"after\n"
 
 
 def test_a_link_is_not_written_through(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from slurmlet.supervisor.logs import LogText
 from slurmlet.supervisor.termination import make_message_file, message_path, read_message
 
 LOG = b"t stdout F one\nt stderr P tw\nt stderr F o\nnoise\n"
 
 
 def read(tmp_path: Path, *, failed: bool = True, **container: Any) -> str:
-    return read_message(container, file=tmp_path / "m", log=tmp_path / "log", failed=failed)
+    return read_message(
+        container, file=tmp_path / "m", log=LogText(tmp_path / "log", newest=0), failed=failed
+    )
 
 
 def test_what_the_container_wrote(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from slurmlet.broker.config import Settings, load_identity_map
@@ -20,6 +21,8 @@ from slurmlet.contracts.names import (
     ENV_POD_UID,
     ENV_TOKEN,
     JOB_SCRIPT,
+    LOG_PARTS,
+    log_part,
 )
 from slurmlet.contracts.request import JobRequest, sbatch_argv
 from slurmlet.contracts.site import user_dir
@@ -126,21 +129,24 @@ def cancel(request: Cancel, *, account: Account, settings: Settings) -> Answer:
 
 
 def read_log(request: ReadLog, *, account: Account, settings: Settings) -> tuple[Answer, bytes]:
-    """A slice of a file that the user's own process opens."""
+    """A slice of a file, or of all files of a log as one, that the user's own process opens."""
     root = state_dir(account, settings)
     parts = ("pods", request.uid, *request.file.split("/"))
 
     def work() -> None:
-        descriptor = open_beneath(root, parts)
-        size = os.fstat(descriptor).st_size
-        _write_all(size.to_bytes(_HEADER, "big"))
-        offset, end = request.offset, min(request.offset + request.limit, size)
-        while offset < end:
-            data = os.pread(descriptor, min(end - offset, 65536), offset)
-            if not data:
-                break
-            _write_all(data)
-            offset += len(data)
+        files = open_log(root, parts)
+        _write_all(sum(size for _, size in files).to_bytes(_HEADER, "big"))
+        start, left = request.offset, request.limit
+        for descriptor, size in files:
+            offset, end = start, min(start + left, size)
+            while offset < end:
+                data = os.pread(descriptor, min(end - offset, 65536), offset)
+                if not data:
+                    break
+                _write_all(data)
+                offset += len(data)
+                left -= len(data)
+            start = max(start - size, 0)
 
     ended = call_as(account, work, timeout=settings.broker.read_timeout)
     if ended.code is None:
@@ -160,6 +166,20 @@ def state_dir(account: Account, settings: Settings) -> str:
         user=account.name,
         home=account.home,
     )
+
+
+def open_log(root: str, parts: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Descriptors and sizes of a file and, oldest first, of those that it was rotated to.
+
+    Raises:
+        OSError: as `open_beneath`, for the file itself.
+    """
+    newest = open_beneath(root, parts)
+    found = []
+    for age in range(LOG_PARTS - 1, 0, -1):
+        with suppress(OSError):
+            found.append(open_beneath(root, (*parts[:-1], log_part(parts[-1], age))))
+    return [(descriptor, os.fstat(descriptor).st_size) for descriptor in (*found, newest)]
 
 
 def open_beneath(root: str, parts: tuple[str, ...]) -> int:

@@ -73,6 +73,18 @@ def log_file(container: str, restart_count: int) -> str:
     return f"{container}/{restart_count}.log"
 
 
+LOG_PARTS = 4
+"""Files of one log: three quarters of what it may hold are there at any time."""
+
+
+def log_part(file: str, age: int) -> str:
+    """The file of a log that was rotated `age` times since it was written; 0 is being written."""
+    return f"{file}.{age}" if age else file
+
+
+EARLY_SIGNAL_SECONDS = 60
+"""By so much earlier than it was asked to may Slurm signal a job (sbatch, --signal)."""
+
 SLURM_ENDED_REASON = "SlurmTerminated"
 """Reason of a pod whose supervisor was signalled by Slurm; the agent replaces it by what Slurm says
 of the job afterwards: cancelled, out of time, preempted."""

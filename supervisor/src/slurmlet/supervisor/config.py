@@ -23,8 +23,9 @@ class Supervisor:
 
     `engines` are those that pods may choose; `scratch_dir` holds writable layers and emptyDir
     volumes, so it must be local to the node; `insecure_registries` (HOST[:PORT]) are spoken to
-    without TLS. `pull_timeout` is in seconds, `log_max_mib` bounds the log of one container start;
-    logs of pods that ended more than `keep_logs_days` ago are removed by the user's next pod.
+    without TLS. `pull_timeout` is in seconds, `log_max_mib` bounds the log of one container
+    start, of which two are kept; logs of pods that ended more than `keep_logs_days` ago are removed
+    by the user's next pod.
     """
 
     engines: tuple[str, ...] = ENGINES
@@ -39,7 +40,8 @@ class Supervisor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The job that this supervisor runs in. `token` is secret."""
+    """The job that this supervisor runs in. `token` is secret; `started` and `ends` are seconds
+    since the epoch, 0 where Slurm does not say."""
 
     job_id: int
     host: str
@@ -47,6 +49,8 @@ class Job:
     agent_port: int
     pod_uid: str
     token: str = field(repr=False)
+    started: int = 0
+    ends: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,8 @@ def read_job(environment: MutableMapping[str, str]) -> Job:
             agent_port=int(port),
             pod_uid=environment[ENV_POD_UID],
             token=token,
+            started=int(environment.get("SLURM_JOB_START_TIME") or 0),
+            ends=int(environment.get("SLURM_JOB_END_TIME") or 0),
         )
     except (KeyError, ValueError) as error:
         raise ConfigError(f"not the environment of a pod's job: {error}") from None

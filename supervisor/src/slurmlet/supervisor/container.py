@@ -12,7 +12,7 @@ from slurmlet.contracts.audit import STARTED
 from slurmlet.contracts.names import log_file
 from slurmlet.contracts.podproto import ContainerState, Event
 from slurmlet.supervisor.images import Image, ImageError
-from slurmlet.supervisor.logs import LogFile
+from slurmlet.supervisor.logs import LogFile, remove_log
 from slurmlet.supervisor.process import ProcessError
 from slurmlet.supervisor.restart import FIRST_DELAY, BackOff, restarts
 from slurmlet.supervisor.runtime import START_FAILED, Exit, Runtime, Started
@@ -28,12 +28,14 @@ _KEPT_LOGS = 2
 
 
 class Container:
-    """Runs one container of the plan by its restart policy until it is done or stopped."""
+    """Runs one container of the plan by its restart policy until it is done or stopped. `pod` is
+    what messages call its pod."""
 
     def __init__(
         self,
         container: Mapping[str, Any],
         *,
+        pod: str,
         record: Record,
         policy: str,
         runtime: Runtime,
@@ -47,6 +49,7 @@ class Container:
         self.log: LogFile | None = None
         self.ran = asyncio.Event()
         self._container = container
+        self._pod = pod
         self._policy = policy
         self._runtime = runtime
         self._stopping = stopping
@@ -123,7 +126,7 @@ class Container:
             log = LogFile(self._logs / log_file(name, restart), limit=self._log_limit)
             self._forget_logs(restart)
         except OSError as error:
-            return self._failed_start(f"log: {error}", started_at=started_at)
+            return self._failed_start(f"log: {error}", started_at=started_at, restart=restart)
         LOG.info(STARTED, name, restart)
         try:
             started = await self._runtime.start(
@@ -137,12 +140,13 @@ class Container:
             return None
         except ProcessError as error:
             log.finish()
-            return self._failed_start(str(error), started_at=started_at)
+            return self._failed_start(str(error), started_at=started_at, restart=restart)
         self.log = log
         self.record.restart_count = restart
         self.record.container_id = f"slurmlet://{started.id}"
         self.record.state = ContainerState(kind="running", started_at=started_at)
-        self._tell_normal("Started", f"Started container {name}")
+        self._tell_normal("Created", "Container created")
+        self._tell_normal("Started", "Container started")
         self.ran.set()
         self._changed()
         stopper = asyncio.create_task(self._stop(started, signal_number(image.stop_signal)))
@@ -150,11 +154,14 @@ class Container:
             ended = await started.wait()
         finally:
             stopper.cancel()
+        if ended.error:
+            self._warn("Failed", f"Error: {ended.error}")
         self._terminated(ended, started_at=started_at)
         await started.clean()
         return ended
 
-    def _failed_start(self, message: str, *, started_at: str) -> Exit:
+    def _failed_start(self, message: str, *, started_at: str, restart: int) -> Exit:
+        self.record.restart_count = restart
         self._warn("Failed", f"Error: {message}")
         ended = Exit(code=START_FAILED, error=message)
         self._terminated(ended, started_at=started_at)
@@ -177,9 +184,10 @@ class Container:
         if not delay:
             return False
         name = self.record.name
-        self._warn("BackOff", f"Back-off restarting failed container {name}")
+        self._warn("BackOff", f"Back-off restarting failed container {name} in pod {self._pod}")
         self._waiting(
-            "CrashLoopBackOff", f"back-off {delay:.0f}s restarting failed container={name}"
+            "CrashLoopBackOff",
+            f"back-off {_duration(delay)} restarting failed container={name} pod={self._pod}",
         )
         stopped = await self._stopping.pause(delay)
         if stopped:
@@ -226,9 +234,13 @@ class Container:
 
     def _forget_logs(self, restart: int) -> None:
         if restart >= _KEPT_LOGS:
-            old = self._logs / log_file(self.record.name, restart - _KEPT_LOGS)
-            old.unlink(missing_ok=True)
-            old.with_name(f"{old.name}.1").unlink(missing_ok=True)
+            remove_log(self._logs / log_file(self.record.name, restart - _KEPT_LOGS))
+
+
+def _duration(seconds: float) -> str:
+    """As kubelet prints them: 10s, 1m20s, 5m0s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def error_reason(record: Record) -> str | None:

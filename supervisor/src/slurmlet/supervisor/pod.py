@@ -1,6 +1,7 @@
 """The life of a pod: init containers in order, then all others, one restart policy, one verdict."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from slurmlet.supervisor.status import CREATING, INITIALIZING, Record, phase, ve
 from slurmlet.supervisor.stopping import Stopping
 
 DEFAULT_GRACE = 30.0
+DEADLINE_REASON = "DeadlineExceeded"
+_DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 class Pod:
-    """Runs a plan on a runtime; every change is a numbered snapshot given to `publish`."""
+    """Runs a plan on a runtime; every change is a numbered snapshot given to `publish`. `started`
+    is since when the pod is active, in seconds since the epoch; 0 is from now on."""
 
     def __init__(
         self,
@@ -26,7 +30,9 @@ class Pod:
         log_limit: int,
         publish: Callable[[Status], None],
         tell: Callable[[Event], None],
+        started: float = 0,
     ) -> None:
+        self._started = started
         self._plan = plan
         self._spec: Mapping[str, Any] = plan.pod["spec"]
         self._logs = logs
@@ -62,12 +68,7 @@ class Pod:
     async def run(self, runtime: Runtime) -> tuple[Status, int]:
         """Run to the end; the final snapshot and the supervisor's exit code."""
         self.changed()
-        deadline = self._spec.get("activeDeadlineSeconds")
-        timer = (
-            asyncio.get_running_loop().call_later(float(deadline), self._exceeded)
-            if deadline
-            else None
-        )
+        timer = self._set_deadline()
         sidecars: list[asyncio.Task[None]] = []
         try:
             if await self._initialize(runtime, sidecars):
@@ -130,8 +131,10 @@ class Pod:
     def _container(
         self, runtime: Runtime, definition: Mapping[str, Any], record: Record, *, policy: str
     ) -> Container:
+        metadata = self._plan.pod["metadata"]
         container = Container(
             definition,
+            pod=f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})",
             record=record,
             policy=policy,
             runtime=runtime,
@@ -148,12 +151,18 @@ class Pod:
         by_name = {record.name: record for record in self.records}
         return [(item, by_name[item["name"]]) for item in self._spec.get(key) or ()]
 
+    def _set_deadline(self) -> asyncio.TimerHandle | None:
+        deadline = self._spec.get("activeDeadlineSeconds")
+        if not deadline:
+            return None
+        # The start of the job is the pod's startTime: what was done since counts.
+        past = time.time() - self._started if self._started else 0.0
+        left = float(deadline) - max(past, 0.0)
+        return asyncio.get_running_loop().call_later(max(left, 0.0), self._exceeded)
+
     def _exceeded(self) -> None:
-        self.stop(
-            self.grace,
-            reason="DeadlineExceeded",
-            message="Pod was active on the node longer than the specified deadline",
-        )
+        self._tell(Event(reason=DEADLINE_REASON, message=_DEADLINE_MESSAGE))
+        self.stop(self.grace, reason=DEADLINE_REASON, message=_DEADLINE_MESSAGE)
 
     def _snapshot(self, *, final: bool) -> Status:
         self._sequence += 1

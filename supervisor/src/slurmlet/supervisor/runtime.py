@@ -315,7 +315,7 @@ class EngineStarted:
         message = read_message(
             self._container,
             file=self._anchor.path(self._message_file),
-            log=self._log.path,
+            log=self._log.text,
             failed=code != 0,
         )
         return Exit(code=code, message=message, out_of_memory=kernel)

@@ -1,7 +1,6 @@
 """Streams that the agent asks for: the supervisor dials back, one WebSocket each."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from slurmlet.contracts.names import log_file
 from slurmlet.contracts.podproto import STREAM_PATH, OpenStream, StreamFailed
 from slurmlet.supervisor.config import Job
-from slurmlet.supervisor.logs import LogFile, tail_offset
+from slurmlet.supervisor.logs import LogFile, LogText, tail_start
 from slurmlet.supervisor.websocket import ChannelError, WebSocket, connect
 
 MAX_STREAMS = 32
@@ -61,7 +60,7 @@ class Streams:
         try:
             if request.kind != "logs":
                 raise StreamError(f"streams of kind {request.kind[:40]!r} are not supported")
-            log, descriptor = self._find(request)
+            log, text = self._find(request)
         except StreamError as error:
             self._tell(StreamFailed(id=request.id, message=str(error)))
             return
@@ -75,10 +74,9 @@ class Streams:
                 max_message=_MAX_MESSAGE,
             )
         except ChannelError as error:
-            os.close(descriptor)
             self._tell(StreamFailed(id=request.id, message=str(error)))
             return
-        sending = asyncio.create_task(send_log(socket, descriptor, log=log, request=request))
+        sending = asyncio.create_task(send_log(socket, text, log=log, request=request))
         gone = asyncio.create_task(_until_closed(socket))
         try:
             await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -88,20 +86,21 @@ class Streams:
             await asyncio.gather(sending, gone, return_exceptions=True)
             await socket.close()
 
-    def _find(self, request: OpenStream) -> tuple[LogFile | None, int]:
+    def _find(self, request: OpenStream) -> tuple[LogFile | None, LogText]:
         newest = self._log(request.container)
         if newest is None:
             raise StreamError(f'container "{request.container}" has not started yet')
         path = newest.path
         if request.restart_count is not None:
             path = self._logs / log_file(request.container, request.restart_count)
+        if path == newest.path:
+            return newest, newest.text
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            return None, LogText.stored(path)
         except OSError:
             raise StreamError(
                 f'container "{request.container}" has no log of start {request.restart_count}'
             ) from None
-        return (newest if path == newest.path else None), descriptor
 
 
 async def _until_closed(socket: WebSocket) -> None:
@@ -114,59 +113,48 @@ async def _until_closed(socket: WebSocket) -> None:
 
 
 async def send_log(
-    socket: WebSocket, descriptor: int, *, log: LogFile | None, request: OpenStream
+    socket: WebSocket, text: LogText, *, log: LogFile | None, request: OpenStream
 ) -> None:
-    """Send whole lines until the end of the log; `log` is None when it is not written any more.
-
-    Closes the descriptor.
-    """
-    grown = log.subscribe() if log and request.follow else None
+    """Send whole lines until the end of the log, or without `follow` to where it ends now; `log`
+    is None when it is not written any more."""
+    following = log if log and request.follow else None
+    grown = following.subscribe() if following else None
+    place = text.oldest, 0
     try:
-        offset = (
-            tail_offset(descriptor, request.tail_lines) if request.tail_lines is not None else 0
-        )
+        if request.tail_lines is not None:
+            place = tail_start(text, request.tail_lines)
+        end = None if following else (text.newest, text.size(text.newest))
         while True:
-            finished = log is None or log.finished or grown is None
+            finished = following is None or following.finished
             if grown:
                 grown.clear()
-            offset = await _send_from(socket, descriptor, offset)
-            rotated = _rotated(descriptor, log)
-            if rotated is not None:
-                os.close(descriptor)
-                descriptor, offset = rotated, 0
-                continue
-            if finished:
+            place = await _send_from(socket, text, place, end=end)
+            if finished or grown is None:
                 return
-            if grown:
-                await grown.wait()
+            await grown.wait()
     except ChannelError:
         return
     finally:
-        os.close(descriptor)
-        if log and grown:
-            log.unsubscribe(grown)
+        if following and grown:
+            following.unsubscribe(grown)
 
 
-async def _send_from(socket: WebSocket, descriptor: int, offset: int) -> int:
+async def _send_from(
+    socket: WebSocket, text: LogText, place: tuple[int, int], *, end: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Send what there is from a place on, but not from beyond `end`; the place where it ended."""
+    generation, offset = place
     rest = b""
-    while block := os.pread(descriptor, _BLOCK, offset):
+    while end is None or (generation, offset) < end:
+        block = text.read(generation, offset, _BLOCK)
         offset += len(block)
         lines, newline, rest = (rest + block).rpartition(b"\n")
         if newline:
             await socket.send(lines + newline)
+        if not block and generation >= text.newest:
+            break
+        if not block:
+            # It was rotated and has been read to its end, or was removed before.
+            generation, offset, rest = max(generation + 1, text.oldest), 0, b""
     # Lines are written whole, so an unfinished one is finished soon.
-    return offset - len(rest)
-
-
-def _rotated(descriptor: int, log: LogFile | None) -> int | None:
-    """The file that has taken this one's place, if any."""
-    if log is None:
-        return None
-    try:
-        following = os.open(log.path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    if os.path.sameopenfile(descriptor, following):
-        os.close(following)
-        return None
-    return following
+    return generation, offset - len(rest)

@@ -6,14 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slurmlet.contracts.crilog import parse_line
-from slurmlet.supervisor.logs import tail_offset
+from slurmlet.contracts.crilog import MAX_PART, parse_line
+from slurmlet.supervisor.logs import LogText, tail_start
 
 DEFAULT_PATH = "/dev/termination-log"
 MAX_MESSAGE = 4096
 _MAX_FALLBACK = 2048
 _FALLBACK_LINES = 80
 """Bytes of a message, bytes and lines of a log that stands in for one: kubelet's bounds."""
+_STAMP = 64
+"""Bytes of time, stream and tag before a line's text, at most."""
 
 
 def message_path(container: Mapping[str, Any]) -> str:
@@ -28,7 +30,7 @@ def make_message_file(path: Path) -> None:
     path.chmod(0o666)
 
 
-def read_message(container: Mapping[str, Any], *, file: Path, log: Path, failed: bool) -> str:
+def read_message(container: Mapping[str, Any], *, file: Path, log: LogText, failed: bool) -> str:
     """The container's message, or the end of its log if it failed and asked for that."""
     text = b""
     # A container may have replaced what it writes by anything: no links, no FIFOs.
@@ -41,12 +43,13 @@ def read_message(container: Mapping[str, Any], *, file: Path, log: Path, failed:
     return text.decode(errors="replace")
 
 
-def _log_end(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return b""
-    with os.fdopen(descriptor, "rb") as file:
-        file.seek(tail_offset(descriptor, _FALLBACK_LINES))
-        parsed = [parse_line(line) for line in file]
+def _log_end(text: LogText) -> bytes:
+    generation, offset = tail_start(text, _FALLBACK_LINES)
+    # 80 lines are at most so much: each was cut at MAX_PART.
+    limit = _FALLBACK_LINES * (MAX_PART + _STAMP)
+    raw = b"".join(
+        text.read(each, offset if each == generation else 0, limit)
+        for each in range(generation, text.newest + 1)
+    )
+    parsed = [parse_line(line) for line in raw.split(b"\n")]
     return b"".join(line.text for line in parsed if line)[-_MAX_FALLBACK:]
