@@ -74,8 +74,12 @@ def sidecar(**requests: str) -> dict[str, Any]:
             {"cpus-per-task": "1", "mem": "256M"},
         ),
         (
-            pod(activeDeadlineSeconds=61),
-            {"cpus-per-task": "1", "mem": "256M", "time": "2"},
+            pod(activeDeadlineSeconds=61, terminationGracePeriodSeconds=0),
+            {"cpus-per-task": "1", "mem": "256M", "time": "3"},
+        ),
+        (
+            pod(activeDeadlineSeconds=60, terminationGracePeriodSeconds=120),
+            {"cpus-per-task": "1", "mem": "256M", "time": "4"},
         ),
         (
             pod(nodeSelector={"slurmlet.io/partition": "debug", "kubernetes.io/os": "linux"}),
@@ -97,7 +101,7 @@ def test_the_site_comes_before_the_spec_and_the_annotation_after() -> None:
     policy = RequestPolicy(options={"qos": "low", "time": "60", "partition": "cpu"})
     item = pod(activeDeadlineSeconds=600, annotations={"slurmlet.io/partition": "debug"})
     found = options(item, policy)
-    assert (found["qos"], found["time"], found["partition"]) == ("low", "10", "debug")
+    assert (found["qos"], found["time"], found["partition"]) == ("low", "12", "debug")
 
 
 def test_two_ways_of_saying_one_thing_do_not_meet() -> None:

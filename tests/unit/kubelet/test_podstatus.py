@@ -84,6 +84,52 @@ def test_a_running_pod() -> None:
         assert condition(status, kind)["status"] == "True", kind
 
 
+def told(name: str, kind: str, *, init: bool = True, code: int | None = None) -> ContainerReport:
+    reason = "PodInitializing" if kind == "waiting" else None
+    return ContainerReport(
+        name=name, init=init, state=ContainerState(kind=kind, exit_code=code, reason=reason)
+    )
+
+
+def test_after_a_failed_init_container_the_others_still_wait_for_their_turn() -> None:
+    live = pod(initContainers=[{"name": name, "image": "x"} for name in "abc"])
+    containers = (
+        told("a", "terminated", code=0),
+        told("b", "terminated", code=3),
+        told("c", "waiting"),
+        told("main", "waiting", init=False),
+    )
+    final = Status(seq=2, phase="Failed", containers=containers, final=True)
+    status = status_of(Known(job=job("FAILED"), report=final), live)
+    states = [item["state"] for item in status["initContainerStatuses"]]
+    assert [next(iter(state)) for state in states] == ["terminated", "terminated", "waiting"]
+    assert main_state(status) == {"waiting": {"reason": "PodInitializing"}}
+    initialized = condition(status, "Initialized")
+    assert (initialized["status"], initialized["reason"]) == ("False", "ContainersNotInitialized")
+    assert initialized["message"] == "containers with incomplete status: [b c]"
+
+
+def test_a_sidecar_that_starts_again_takes_no_condition_back() -> None:
+    sidecar = {"name": "side", "image": "x", "restartPolicy": "Always"}
+    containers = (told("side", "waiting"), told("main", "running", init=False))
+    report = Status(seq=2, phase="Running", containers=containers)
+    status = status_of(Known(job=job("RUNNING"), report=report), pod(initContainers=[sidecar]))
+    assert condition(status, "Initialized")["status"] == "True"
+    assert condition(status, "ContainersReady")["status"] == "False"
+
+
+def test_containers_may_start_as_soon_as_the_supervisor_reports() -> None:
+    pulling = report("waiting", phase="Pending")
+    kind = "PodReadyToStartContainers"
+    assert condition(status_of(Known(job=job("RUNNING"))), kind)["status"] == "False"
+    now = status_of(Known(job=job("RUNNING"), report=pulling))
+    assert condition(now, kind)["status"] == "True"
+    ended = report("terminated", phase="Succeeded", final=True, code=0)
+    assert (
+        condition(status_of(Known(job=job("COMPLETED"), report=ended)), kind)["status"] == "False"
+    )
+
+
 def test_a_suspended_job_makes_its_pod_unready() -> None:
     status = status_of(Known(job=job("SUSPENDED"), report=report("running", phase="Running")))
     assert status["phase"] == "Running"

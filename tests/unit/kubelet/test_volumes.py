@@ -7,7 +7,7 @@ from tests.unit.kubelet.fakes import UID, pod
 
 from slurmlet.contracts.podproto import Volume
 from slurmlet.kubelet.references import Found
-from slurmlet.kubelet.volumes import build, field_value, resource_value, token_requests
+from slurmlet.kubelet.volumes import build, field_value, token_requests
 
 FOUND: Found = {
     ("ConfigMap", "settings"): {
@@ -89,23 +89,3 @@ def test_fields() -> None:
     assert field_value(item, "metadata.labels['a']") == "1"
     assert field_value(item, "metadata.uid") == UID
     assert field_value(item, "spec.nodeName") == ""
-
-
-def test_resources_are_rounded_up() -> None:
-    item = pod(
-        containers=[
-            {
-                "name": "main",
-                "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "100Mi"}},
-            }
-        ]
-    )
-
-    def value(resource: str, divisor: str = "0") -> str:
-        reference = {"containerName": "main", "resource": resource, "divisor": divisor}
-        return resource_value(item, reference)
-
-    assert value("requests.cpu") == "1"
-    assert value("requests.cpu", "1m") == "250"
-    assert value("limits.memory", "1Mi") == "100"
-    assert value("limits.cpu", "1m") == "250"

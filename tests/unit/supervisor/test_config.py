@@ -31,8 +31,15 @@ def test_the_job_and_the_directories(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, CLUSTER), environment)
     job = settings.job
     assert (job.job_id, job.host, job.agent_host, job.agent_port) == (42, "c1", "10.77.0.1", 10260)
+    assert (job.started, job.ends) == (0, 0)
     assert str(settings.state_dir) == "/home/alice/.slurmlet/lab"
     assert str(settings.image_cache) == "/home/alice/.cache/slurmlet/images"
+
+
+def test_when_the_job_started_and_ends(tmp_path: Path) -> None:
+    times = {"SLURM_JOB_START_TIME": "1795373286", "SLURM_JOB_END_TIME": "1795376886"}
+    job = load_settings(write(tmp_path, CLUSTER), ENVIRONMENT | times).job
+    assert (job.started, job.ends) == (1795373286, 1795376886)
 
 
 def test_the_token_leaves_the_environment_and_is_not_shown(tmp_path: Path) -> None:

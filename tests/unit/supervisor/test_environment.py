@@ -39,7 +39,8 @@ def resolve(**container: Any) -> dict[str, str]:
         ({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}, "1500"),
         ({"resourceFieldRef": {"resource": "requests.memory", "divisor": "1Mi"}}, "64"),
         ({"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1m"}}, "1500"),
-        ({"resourceFieldRef": {"resource": "limits.memory"}}, "0"),
+        # What has no limit of its own may use what the job has.
+        ({"resourceFieldRef": {"resource": "limits.memory"}}, str(64 * 2**20)),
     ],
 )
 def test_sources(source: dict[str, Any], value: str) -> None:

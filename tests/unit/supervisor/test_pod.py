@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,13 @@ class Run:
     """A pod that runs in the background, with all that it has told."""
 
     def __init__(
-        self, tmp_path: Path, runtime: FakeRuntime, *names: str, init: Any = (), **spec: Any
+        self,
+        tmp_path: Path,
+        runtime: FakeRuntime,
+        *names: str,
+        init: Any = (),
+        started: float = 0,
+        **spec: Any,
     ) -> None:
         self.statuses: list[Status] = []
         self.events: list[Event] = []
@@ -90,7 +97,12 @@ class Run:
             [{"name": name, "image": "x"} for name in names], initContainers=list(init), **spec
         )
         self.pod = Pod(
-            plan, logs=tmp_path, log_limit=10**6, publish=self._publish, tell=self.events.append
+            plan,
+            logs=tmp_path,
+            log_limit=10**6,
+            publish=self._publish,
+            tell=self.events.append,
+            started=started,
         )
         self.task = asyncio.create_task(self.pod.run(runtime))
 
@@ -133,7 +145,10 @@ async def test_a_pod_that_succeeds(tmp_path: Path) -> None:
     report = status.containers[0]
     assert (report.image_id, report.container_id) == ("x@a", "slurmlet://id-a")
     assert report.state.finished_at is not None
-    assert {event.reason for event in run.events} == {"Started"}
+    assert [event.reason for event in run.events if event.container == "a"] == [
+        "Created",
+        "Started",
+    ]
 
 
 async def test_the_first_failing_container_gives_the_verdict(tmp_path: Path) -> None:
@@ -187,6 +202,9 @@ async def test_restarts_count_and_back_off(tmp_path: Path, no_delay: None) -> No
     looping = [item for item in run.statuses if "CrashLoopBackOff" in states(item).values()]
     # The first restart is immediate.
     assert [item.containers[0].restart_count for item in looping] == [1, 2]
+    assert "restarting failed container=a pod=web_alice(" in str(
+        looping[0].containers[0].state.message
+    )
     report = run.statuses[-1].containers[0]
     assert report.last is not None
     assert (report.state.kind, report.last.exit_code) == ("running", 1)
@@ -293,6 +311,34 @@ async def test_the_deadline_ends_the_pod(tmp_path: Path) -> None:
     status, code = await run.end()
     assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
     assert code == 1
+    assert run.events[-2].reason == "DeadlineExceeded"
+    assert run.events[-1].reason == "Killing"
+
+
+@pytest.mark.parametrize(("ago", "over"), [(1000, True), (10, False), (-50, False)])
+async def test_the_deadline_counts_from_the_start_of_the_job(
+    tmp_path: Path, ago: float, over: bool
+) -> None:
+    """Also when clocks differ."""
+    run = Run(
+        tmp_path,
+        FakeRuntime(a=[0]) if not over else FakeRuntime(),
+        "a",
+        restartPolicy="Never",
+        started=time.time() - ago,
+        activeDeadlineSeconds=100,
+    )
+    status, _ = await run.end()
+    assert status.reason == ("DeadlineExceeded" if over else None)
+
+
+async def test_a_pull_does_not_outlast_the_deadline(tmp_path: Path) -> None:
+    runtime = FakeRuntime()
+    runtime.images["a"] = [ImageError("ErrImagePull", "no route to host")]
+    run = Run(tmp_path, runtime, "a", restartPolicy="Never", activeDeadlineSeconds=0.05)
+    status, _ = await run.end()
+    assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
+    assert runtime.order == []
 
 
 async def test_a_pod_that_cannot_be_set_up(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """From hello to verdict, with a real agent's protocol and a fake runtime."""
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,26 @@ async def test_a_pod_that_slurm_ends_fails(
         "Failed",
         SLURM_ENDED_REASON,
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"), [(100, "DeadlineExceeded"), (-5, "DeadlineExceeded"), (3000, "by Slurm")]
+)
+async def test_a_warning_near_the_time_limit_is_that_of_the_time_limit(
+    session: Session, agent: Agent, runtime: FakeRuntime, left: float, reason: str
+) -> None:
+    """Any other is Slurm's to explain."""
+    session._settings = replace(
+        session._settings, job=replace(session._settings.job, ends=int(time.time() + left))
+    )
+    agent.on_message = give(make_plan([{"name": "a"}], terminationGracePeriodSeconds=50))
+    running = asyncio.create_task(end(session))
+    await agent.until(lambda: agent.of(Status) and agent.of(Status)[-1].phase == "Running")
+    session.warned()
+    await running
+    final = agent.of(Status)[-1]
+    assert final.phase == "Failed"
+    assert final.reason == (SLURM_ENDED_REASON if reason == "by Slurm" else reason)
 
 
 async def test_a_dismissed_supervisor_starts_nothing(

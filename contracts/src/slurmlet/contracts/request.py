@@ -7,7 +7,12 @@ from math import ceil
 from typing import Any
 
 from slurmlet.contracts.annotations import read_annotations
-from slurmlet.contracts.names import PARTITION_LABEL, job_comment, job_name
+from slurmlet.contracts.names import (
+    EARLY_SIGNAL_SECONDS,
+    PARTITION_LABEL,
+    job_comment,
+    job_name,
+)
 from slurmlet.contracts.quantity import QuantityError, mib, parse
 
 DEFAULT_GRACE_SECONDS = 30
@@ -150,7 +155,9 @@ def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
         options["gres"] = ",".join(gres)
     deadline = spec.get("activeDeadlineSeconds")
     if deadline:
-        options["time"] = str(ceil(int(deadline) / 60))
+        # The grace comes after the deadline, and Slurm's own warning must not come before it.
+        seconds = int(deadline) + grace_seconds({"spec": spec}) + EARLY_SIGNAL_SECONDS
+        options["time"] = str(ceil(seconds / 60))
     partition = (spec.get("nodeSelector") or {}).get(PARTITION_LABEL)
     if partition:
         options["partition"] = str(partition)

@@ -25,19 +25,21 @@ def standard(
     phase: str,
     containers: Sequence[Object],
     inits: Sequence[Object],
+    sandbox: bool = False,
     suspended: str = "",
 ) -> list[Condition]:
     """PodReadyToStartContainers, Initialized, Ready, ContainersReady and PodScheduled, with
-    kubelet's reasons. `suspended` is the reason why nothing of the pod runs at present."""
+    kubelet's reasons. `sandbox` says that containers could start, `suspended` is the reason why
+    nothing of the pod runs at present."""
     spec = pod["spec"]
-    initialized = _initialized(spec, phase=phase, inits=inits)
+    initialized = _initialized(spec, phase=phase, inits=inits, containers=containers)
     containers_ready = _containers_ready(spec, phase=phase, containers=containers, inits=inits)
     if suspended:
         containers_ready = Condition(type="ContainersReady", status=False, reason=suspended)
     touched = any("waiting" not in (item.get("state") or {}) for item in (*containers, *inits))
-    sandbox = touched and phase not in _TERMINAL
+    startable = (sandbox or touched) and phase not in _TERMINAL
     return [
-        Condition(type="PodReadyToStartContainers", status=sandbox),
+        Condition(type="PodReadyToStartContainers", status=startable),
         initialized,
         _ready(pod, containers_ready),
         containers_ready,
@@ -76,19 +78,42 @@ def merge(
     return result
 
 
-def _initialized(spec: Mapping[str, Any], *, phase: str, inits: Sequence[Object]) -> Condition:
+def has_initialized(
+    spec: Mapping[str, Any], *, inits: Sequence[Object], containers: Sequence[Object]
+) -> bool:
+    """Whether a container other than the init containers could ever start, as kubelet decides it:
+    a sidecar that starts again takes nothing back."""
+    if any(started_once(item) for item in containers):
+        return True
+    sidecars = _sidecars(spec)
+    return all(_init_done(item, sidecars) for item in inits)
+
+
+def started_once(item: Object) -> bool:
+    """Whether a container, by its status, has ever run."""
+    last = (item.get("lastState") or {}).get("terminated")
+    return bool(last) or "waiting" not in (item.get("state") or {})
+
+
+def _initialized(
+    spec: Mapping[str, Any],
+    *,
+    phase: str,
+    inits: Sequence[Object],
+    containers: Sequence[Object],
+) -> Condition:
     if phase == "Succeeded":
         return Condition(type="Initialized", status=True, reason="PodCompleted")
+    if has_initialized(spec, inits=inits, containers=containers):
+        return Condition(type="Initialized", status=True)
     sidecars = _sidecars(spec)
     undone = [item["name"] for item in inits if not _init_done(item, sidecars)]
-    if undone:
-        return Condition(
-            type="Initialized",
-            status=False,
-            reason="ContainersNotInitialized",
-            message=f"containers with incomplete status: [{' '.join(undone)}]",
-        )
-    return Condition(type="Initialized", status=True)
+    return Condition(
+        type="Initialized",
+        status=False,
+        reason="ContainersNotInitialized",
+        message=f"containers with incomplete status: [{' '.join(undone)}]",
+    )
 
 
 def _init_done(item: Object, sidecars: set[str]) -> bool:

@@ -113,7 +113,10 @@ class Events:
             "uid": metadata["uid"],
         }
         if event.container:
-            involved["fieldPath"] = f"spec.containers{{{event.container}}}"
+            inits = event.pod["spec"].get("initContainers") or ()
+            init = any(item["name"] == event.container for item in inits)
+            kind = "initContainers" if init else "containers"
+            involved["fieldPath"] = f"spec.{kind}{{{event.container}}}"
         return {
             "apiVersion": "v1",
             "kind": "Event",

@@ -16,7 +16,13 @@ from slurmlet.contracts.names import (
     SLURM_ENDED_REASON,
 )
 from slurmlet.contracts.podproto import ContainerReport, ContainerState, Status
-from slurmlet.kubelet.conditions import Condition, merge, standard
+from slurmlet.kubelet.conditions import (
+    Condition,
+    has_initialized,
+    merge,
+    standard,
+    started_once,
+)
 from slurmlet.kubelet.slurm.query import JobFacts
 from slurmlet.kubelet.slurm.states import Meaning, Observation, observe
 
@@ -65,10 +71,22 @@ def wanted(pod: Mapping[str, Any], known: Known, *, now: str) -> Object:
     inits = _containers(pod, known, seen, init=True)
     if status["phase"] in TERMINAL and (ended or _is_final(known.report)):
         code, word = _code(known, seen), _word(known, seen)
-        containers = [_terminated(item, code=code, reason=word, now=now) for item in containers]
-        inits = [_terminated(item, code=code, reason=word, now=now) for item in inits]
+        # As with kubelet, what never had its turn goes on waiting for it.
+        if has_initialized(pod["spec"], inits=inits, containers=containers):
+            containers = [_terminated(item, code=code, reason=word, now=now) for item in containers]
+        tried = [number for number, item in enumerate(inits) if started_once(item)]
+        turns = max(tried, default=0) + 1
+        inits = [
+            _terminated(item, code=code, reason=word, now=now) if number < turns else item
+            for number, item in enumerate(inits)
+        ]
     conditions = standard(
-        pod, phase=status["phase"], containers=containers, inits=inits, suspended=_suspended(seen)
+        pod,
+        phase=status["phase"],
+        containers=containers,
+        inits=inits,
+        sandbox=known.report is not None,
+        suspended=_suspended(seen),
     )
     slurm_s_doing = not _is_final(known.report) or status.get("reason") == (seen and seen.reason)
     if seen and seen.disrupted and slurm_s_doing:

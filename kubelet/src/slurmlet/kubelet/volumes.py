@@ -3,12 +3,11 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from math import ceil
 from typing import Any
 
+from slurmlet.contracts.downward import resource_value
 from slurmlet.contracts.podproto import Volume, VolumeFile
-from slurmlet.contracts.quantity import parse
-from slurmlet.contracts.request import effective_resources
+from slurmlet.contracts.quantity import QuantityError
 from slurmlet.kubelet.references import CONFIG_MAP, SECRET, Found
 
 DEFAULT_MODE = 0o644
@@ -104,7 +103,7 @@ def _downward(
         if item.get("fieldRef") is not None:
             text = field_value(pod, item["fieldRef"].get("fieldPath", ""))
         else:
-            text = resource_value(pod, item.get("resourceFieldRef") or {})
+            text = _resource(pod, item.get("resourceFieldRef") or {})
         own = item.get("mode")
         yield VolumeFile(path=item["path"], data=_encoded(text), mode=mode if own is None else own)
 
@@ -124,21 +123,11 @@ def field_value(pod: Mapping[str, Any], path: str) -> str:
     return ""
 
 
-def resource_value(pod: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    """A container's request or limit in units of the divisor, rounded up. A limit that is not
-    set is the pod's effective request, which is what its job gets."""
-    kind, _, resource = str(reference.get("resource", "")).partition(".")
-    spec = pod["spec"]
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
-        if container["name"] == reference.get("containerName"):
-            own = ((container.get("resources") or {}).get(kind) or {}).get(resource)
-            if own is None and kind == "limits":
-                value = effective_resources(spec, "requests").get(resource, parse(0))
-            else:
-                value = parse(own or 0)
-            divisor = parse(reference.get("divisor") or 1) or parse(1)
-            return str(ceil(value / divisor))
-    return ""
+def _resource(pod: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    try:
+        return resource_value(pod, reference)
+    except QuantityError:
+        return ""
 
 
 def _mode(source: Mapping[str, Any]) -> int:

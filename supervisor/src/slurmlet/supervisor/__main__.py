@@ -33,8 +33,9 @@ def main() -> int:
 async def _run(settings: Settings) -> int:
     session = Session(settings, os.environ)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, session.terminate)
+    loop.add_signal_handler(signal.SIGUSR1, session.warned)
     return await session.run()
 
 

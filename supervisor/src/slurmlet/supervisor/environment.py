@@ -4,12 +4,11 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from math import ceil
 from typing import Any
 
+from slurmlet.contracts.downward import resource_value
 from slurmlet.contracts.podproto import Plan
-from slurmlet.contracts.quantity import QuantityError, parse
+from slurmlet.contracts.quantity import QuantityError
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -71,7 +70,10 @@ def _value(
     if "fieldRef" in source:
         return _field(source["fieldRef"]["fieldPath"], plan)
     if "resourceFieldRef" in source:
-        return _resource(source["resourceFieldRef"], container=container, plan=plan)
+        try:
+            return resource_value(plan.pod, source["resourceFieldRef"], container=container)
+        except QuantityError as error:
+            raise ResolveError(str(error)) from None
     kind, reference, content = _content(source, plan, suffix="KeyRef")
     key = reference.get("key", "")
     if content is None or key not in content:
@@ -127,29 +129,3 @@ def _field(path: str, plan: Plan) -> str:
     if path not in fields:
         raise ResolveError(f"unsupported fieldPath: {path}")
     return str(fields[path]() or "")
-
-
-def _resource(reference: Mapping[str, Any], *, container: Mapping[str, Any], plan: Plan) -> str:
-    name = reference.get("containerName")
-    spec = plan.pod["spec"]
-    holder = next(
-        (
-            item
-            for item in (*(spec.get("initContainers") or ()), *spec["containers"])
-            if item["name"] == name
-        ),
-        container,
-    )
-    kind, _, resource = str(reference.get("resource", "")).partition(".")
-    if kind not in ("requests", "limits") or not resource:
-        raise ResolveError(f"unsupported resource: {reference.get('resource')}")
-    resources = holder.get("resources") or {}
-    text = (resources.get(kind) or {}).get(resource)
-    if text is None and kind == "requests":
-        text = (resources.get("limits") or {}).get(resource)
-    try:
-        amount = parse(text) if text is not None else Fraction(0)
-        divisor = parse(reference.get("divisor") or "0") or Fraction(1)
-    except QuantityError as error:
-        raise ResolveError(str(error)) from None
-    return str(ceil(amount / divisor))

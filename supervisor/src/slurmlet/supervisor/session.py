@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from slurmlet.contracts.names import EXIT_RECORD, SLURM_ENDED_REASON, pod_state_dir
+from slurmlet.contracts.names import (
+    EARLY_SIGNAL_SECONDS,
+    EXIT_RECORD,
+    SLURM_ENDED_REASON,
+    pod_state_dir,
+)
 from slurmlet.contracts.podproto import (
     Bye,
     OpenStream,
@@ -28,7 +33,7 @@ from slurmlet.supervisor.files import write_whole
 from slurmlet.supervisor.hints import Hints, age
 from slurmlet.supervisor.images import Images
 from slurmlet.supervisor.network import Network, find_network, open_low_ports
-from slurmlet.supervisor.pod import Pod
+from slurmlet.supervisor.pod import DEADLINE_REASON, Pod
 from slurmlet.supervisor.process import ProcessError
 from slurmlet.supervisor.redirect import Redirector
 from slurmlet.supervisor.retention import SECONDS_PER_DAY, forgettable
@@ -46,6 +51,9 @@ ACK_TIMEOUT = 600.0
 """Seconds to wait for the agent to store the end; then the exit record has to do."""
 LAST_ACK_TIMEOUT = 15.0
 """The same when the job is being ended: Slurm kills it after KillWait, 30 s unless configured."""
+_SLURM_ENDS = "Slurm asked the job to end"
+_CLOCKS_DIFFER = 5.0
+"""Seconds, between a node and slurmctld."""
 _DISMISSED = 1
 _NO_PLAN = 75
 
@@ -74,10 +82,19 @@ class Session:
         )
 
     def terminate(self) -> None:
-        """Slurm ends the job (SIGTERM, SIGUSR1): stop with the pod's own grace."""
+        """Slurm ends the job (SIGTERM): stop with the pod's own grace."""
         self._stopped.set()
         if self._pod:
-            _stop_for_slurm(self._pod)
+            self._pod.stop(self._pod.grace, reason=SLURM_ENDED_REASON, message=_SLURM_ENDS)
+
+    def warned(self) -> None:
+        """Slurm will end the job (SIGUSR1, `--signal`): before it preempts, or as its time runs
+        out. Of the second nothing is left to say for Slurm, if the containers end in time."""
+        pod, ends = self._pod, self._settings.job.ends
+        early = EARLY_SIGNAL_SECONDS + _CLOCKS_DIFFER
+        if pod and ends and time.time() > ends - pod.grace - early:
+            pod.stop(pod.grace, reason=DEADLINE_REASON, message="The time limit of the job is over")
+        self.terminate()
 
     async def run(self) -> int:
         """The supervisor's exit code."""
@@ -122,12 +139,13 @@ class Session:
             log_limit=settings.supervisor.log_max_mib * 1024 * 1024,
             publish=self._control.publish,
             tell=self._control.tell,
+            started=settings.job.started,
         )
         self._streams = Streams(
             settings.job, tls=self._tls, logs=self.state, log=pod.log, tell=self._control.tell
         )
         if self._stopped.is_set():
-            _stop_for_slurm(pod)
+            self.terminate()
         scratch: Scratch | None = None
         anchor: Anchor | None = None
         try:
@@ -260,11 +278,6 @@ class Session:
             self._streams.open(request)
         else:
             self._control.tell(StreamFailed(id=request.id, message="the pod has not started yet"))
-
-
-def _stop_for_slurm(pod: Pod) -> None:
-    """A pod that Slurm ended did not succeed, whatever its containers made of their signal."""
-    pod.stop(pod.grace, reason=SLURM_ENDED_REASON, message="Slurm asked the job to end")
 
 
 def helper_environment(environment: Mapping[str, str]) -> dict[str, str]:
