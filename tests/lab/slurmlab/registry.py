@@ -107,7 +107,8 @@ def _filled(
         )
         owner = (image.layers[0] / STORAGE).stat()
         run(["chown", "-R", f"{owner.st_uid}:{owner.st_gid}", tree / STORAGE])
-        run(["rm", "-rf", scratch])
+        # A hundred thousand files; a disk that others keep busy takes its time.
+        run(["rm", "-rf", scratch], timeout=BUILD_SECONDS)
         return {"names": [each for recipe in wanted for each in recipe.names]}
 
     return cached(name, build=build, gib=4, say=say).tree
