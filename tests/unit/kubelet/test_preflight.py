@@ -1,5 +1,8 @@
 """Pods that cannot be honoured are refused at once and whole; what may still come is waited for."""
 
+from typing import Any
+
+import pytest
 from tests.unit.kubelet.fakes import pod
 
 from slurmlet.contracts.identity import parse_identity_map
@@ -24,6 +27,26 @@ def test_a_plain_pod_is_honoured() -> None:
     assert found.errors == ()
     assert (found.user, found.engine) == ("alice", "crun")
     assert found.options["cpus-per-task"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("inits", "container", "said"),
+    [
+        ([], {"restartPolicy": "Never"}, "spec.containers[main].restartPolicy Never"),
+        ([], {"restartPolicyRules": [{"action": "Restart"}]}, "restartPolicyRules"),
+        ([{"name": "first", "restartPolicy": "Never"}], {}, "spec.containers[first].restartPolicy"),
+        ([{"name": "sidecar", "restartPolicy": "Always"}], {}, ""),
+        ([], {"restartPolicy": "OnFailure"}, ""),
+    ],
+)
+def test_a_container_cannot_restart_otherwise_than_its_pod(
+    inits: list[dict[str, Any]], container: dict[str, Any], said: str
+) -> None:
+    wish = pod(
+        restartPolicy="OnFailure", initContainers=inits, containers=[{"name": "main", **container}]
+    )
+    errors = decision(wish).errors
+    assert (said in "".join(errors)) if said else not errors
 
 
 def test_everything_unsupported_is_listed() -> None:

@@ -87,7 +87,18 @@ def unsupported(pod: Mapping[str, Any]) -> list[str]:
             found.append(f"{place}.securityContext.privileged")
         if container.get("volumeDevices"):
             found.append(f"{place}.volumeDevices")
+        found += [f"{place}.{name}" for name in _own_restarts(container, spec)]
     return [f"{place} is not supported on a Slurm node" for place in found]
+
+
+def _own_restarts(container: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """Fields by which a container wants to restart differently from its pod; sidecars may."""
+    found = ["restartPolicyRules"] if container.get("restartPolicyRules") else []
+    own = container.get("restartPolicy")
+    sidecar = own == "Always" and container in (spec.get("initContainers") or ())
+    if own and not sidecar and own != spec.get("restartPolicy", "Always"):
+        found.append(f"restartPolicy {own}")
+    return found
 
 
 def wait_for(pod: Mapping[str, Any], found: Found) -> tuple[str, str] | None:
