@@ -40,6 +40,7 @@ $(VENV)/.stamp: pyproject.toml uv.lock $(wildcard spank/*.py spank/csrc/* spank/
 
 provision: deps dev ## Everything slow and cached: binaries, and for each release image, wheels and plugin
 	@for suite in $(RELEASES); do ./lab image --slurm "$$suite"; done
+	@$(BIN)/slurmlet-controlplane build e2e.test ginkgo >/dev/null
 
 # --- checks ---------------------------------------------------------------------------------------
 
@@ -116,6 +117,10 @@ soak: provision ## All e2e tests with many rounds, on each release
 	    $(E2E) --timeout=14400; \
 	done
 	@$(TIER) run claims $(MAKE) claims
+
+.PHONY: conformance
+conformance: provision ## Kubernetes' own specs in the lab, those that take minutes as well; known failures: tests/e2e/upstream.toml
+	@SLOW=1 SLURMLET_LAB_SLURM=trixie $(PYTEST) -q tests/e2e/test_upstream.py
 
 # --- figures -------------------------------------------------------------------------------------
 
