@@ -19,6 +19,7 @@ from slurmlet.common.kube import Api, Credentials
 from slurmlet.contracts.names import CONFIG_FILE
 from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import config as configs
+from slurmlet.kubelet import lock
 from slurmlet.kubelet.agent import Agent
 from slurmlet.kubelet.config import Kubelet
 
@@ -43,6 +44,8 @@ def main() -> int:
         if found:
             raise ConfigError("\n".join(f"{path}: {problem}" for problem in found))
         key = agent_key(Path(config.state_dir))
+        # Before anything is asked of anybody: two would submit every pod twice.
+        lock.hold(Path(config.state_dir))
         contexts = (
             tls.server_context(
                 cert=config.serving_cert, key=config.serving_key, client_ca=config.ca
