@@ -19,7 +19,7 @@ from slurmlet.kubelet.holding import Holding
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.orphans import Orphans
-from slurmlet.kubelet.records import Journal, Record, Records
+from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.submit import Submitter
@@ -93,6 +93,7 @@ class World:
         self.broker = FakeBroker(self.slurm)
         self.events = FakeEvents()
         self.touched: list[str] = []
+        self.orphaned: list[Entry] = []
         self.services = FakeServices()
         self.restart()
 
@@ -125,6 +126,7 @@ class World:
             cluster="lab",
             key=KEY,
             touch=lambda record: self.touched.append(record.key),
+            orphaned=self.orphaned.append,
         )
         self.controller = Controller(
             api=api,

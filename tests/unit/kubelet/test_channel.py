@@ -94,7 +94,7 @@ class Port:
             node_address=self.address_of,
             user_of=lambda namespace: namespace,
             touch=lambda record: world.touched.append(record.key),
-            stranger=lambda uid, job: self.strangers.append((uid, job)),
+            stranger=self.stranger,
             duplicate=world.submitter.cancel,
             unproved=asyncio.Semaphore(4),
         )
@@ -111,6 +111,11 @@ class Port:
         monkeypatch.setattr(channels, "name_of", name_of)
         monkeypatch.setattr(channels, "uid_of", uid_of)
         monkeypatch.setattr(jobwatch, "SPACING_SECONDS", 0.01)
+
+    async def stranger(self, uid: str, job_id: int) -> None:
+        self.strangers.append((uid, job_id))
+        if self.world.slurm.silent:
+            raise CommandError("squeue: no answer in 30 s")
 
     def address_of(self, node: str) -> str:
         self.resolved.append(node)
@@ -394,6 +399,31 @@ async def test_an_authentic_job_without_pod_is_reported(
     await supervisor.send(HELLO)
     assert await supervisor.receive() is None
     assert port.strangers == [(UID, 101)]
+
+
+async def test_a_pod_that_is_being_deleted_is_not_started(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    deleted = {"deletionTimestamp": "2026-01-01T00:01:00Z"}
+    port.world.add(pod(metadata={**deleted, "annotations": {"status.slurmlet.io/job-id": "101"}}))
+    port.world.slurm.jobs[101] = FakeJob(state="RUNNING", node="c1")
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    assert await supervisor.receive() == Bye(reason="the pod is deleted")
+    assert await supervisor.receive() is None
+
+
+async def test_the_last_status_of_a_vanished_pod_is_acknowledged(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    """Nobody can store it any more, and its job shall end."""
+    await with_job(port.world)
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    await supervisor.plan()
+    del port.world.api.objects["/api/v1/namespaces/alice/pods/web"]
+    await supervisor.send(Status(seq=7, phase="Failed", containers=(), final=True))
+    assert await supervisor.receive() == Ack(seq=7)
 
 
 async def test_a_talkative_supervisor_is_slowed_down(

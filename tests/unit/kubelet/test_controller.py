@@ -19,7 +19,9 @@ from slurmlet.contracts.podproto import (
     Stop,
     encode_message,
 )
+from slurmlet.kubelet.orphans import entry_of
 from slurmlet.kubelet.podstatus import timestamp
+from slurmlet.kubelet.records import Entry
 from slurmlet.kubelet.slurm.process import CommandError
 
 Forward = Callable[[float], None]
@@ -313,6 +315,24 @@ async def test_a_pod_that_is_there_after_all_keeps_its_job(world: World, clock: 
     clock(11)
     assert await world.orphans.sync(UID) is None
     assert world.broker.cancelled() == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "found"),
+    [
+        (f"slurmlet:lab:alice/web:{UID}:1", True),
+        (f"slurmlet:other:alice/web:{UID}:1", False),
+        (f"slurmlet:lab:alice/web:{UID.replace('1', '2')}:1", False),
+        (f"slurmlet:lab:alice/../bob:{UID}:1", False),
+        (f"slurmlet:lab:alice?x=/web:{UID}:1", False),
+        (f"slurmlet:lab:alice:{UID}:1", False),
+        ("", False),
+    ],
+)
+def test_a_job_s_comment_names_its_pod(comment: str, found: bool) -> None:
+    entry = entry_of(comment, cluster="lab", uid=UID, job_id=101)
+    wanted = Entry(uid=UID, namespace="alice", name="web", job_id=101)
+    assert entry == (wanted if found else None)
 
 
 async def test_held_orphans_wait(world: World, clock: Forward) -> None:

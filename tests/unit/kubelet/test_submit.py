@@ -8,10 +8,11 @@ from tests.unit.kubelet.conftest import KEY, World
 from tests.unit.kubelet.fakes import UID, FakeJob, pod
 
 from slurmlet.common.kube import ApiError, UnreachableError
-from slurmlet.contracts.brokerproto import Answer
+from slurmlet.contracts.brokerproto import Answer, Request
 from slurmlet.contracts.podproto import token
 from slurmlet.kubelet.brokerclient import BrokerError
 from slurmlet.kubelet.slurm.process import CommandError
+from slurmlet.kubelet.submit import SETTLE_SECONDS
 
 Forward = Callable[[float], None]
 
@@ -77,6 +78,61 @@ async def test_a_job_whose_answer_was_lost_is_found(world: World, clock: Forward
     assert world.annotation("job-id") == "101"
 
 
+async def test_an_agent_that_died_during_sbatch_waits_for_it(world: World, clock: Forward) -> None:
+    """The broker goes on without the agent: the job may come to be a moment later."""
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "1"}}))
+    pause = await world.sync()
+    assert pause == pytest.approx(SETTLE_SECONDS)
+    assert world.broker.submitted() == []
+    world.slurm.jobs[101] = FakeJob(
+        name=f"{UID[:8]}/alice/web", comment=f"slurmlet:lab:alice/web:{UID}:1"
+    )
+    clock(SETTLE_SECONDS + 1)
+    await world.sync(times=2)
+    assert world.broker.submitted() == []
+    assert world.annotation("job-id") == "101"
+
+
+async def test_an_agent_that_died_before_sbatch_submits(world: World, clock: Forward) -> None:
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "1"}}))
+    await world.sync()
+    clock(SETTLE_SECONDS + 1)
+    await world.sync(times=2)
+    (request,) = world.broker.submitted()
+    assert request.attempt == 2
+
+
+async def test_of_two_jobs_the_one_that_runs_is_found(world: World) -> None:
+    """It may have its plan: the other is the duplicate, whichever is older."""
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "2"}}))
+    for number, attempt in ((101, 1), (102, 2)):
+        world.slurm.jobs[number] = FakeJob(
+            name=f"{UID[:8]}/alice/web", comment=f"slurmlet:lab:alice/web:{UID}:{attempt}"
+        )
+    world.slurm.jobs[101].state, world.slurm.jobs[101].node = "RUNNING", "c1"
+    await world.sync(times=2)
+    assert world.annotation("job-id") == "101"
+    assert world.broker.cancelled() == [102]
+
+
+async def test_a_pod_that_vanished_during_sbatch_leaves_an_orphan(world: World) -> None:
+    """kubectl delete --force takes the object away at once; its job may wait for hours."""
+    world.add(pod())
+    ask = world.broker.ask
+
+    async def vanish(request: Request) -> tuple[Answer, bytes]:
+        answer = await ask(request)
+        del world.api.objects["/api/v1/namespaces/alice/pods/web"]
+        world.records.drop(UID)
+        return answer
+
+    world.broker.ask = vanish  # type: ignore[method-assign]
+    await world.sync()
+    (entry,) = world.orphaned
+    assert (entry.uid, entry.job_id) == (UID, 101)
+    assert world.journal.entries() == [entry]
+
+
 async def test_an_agent_that_died_after_sbatch_finds_the_job(world: World) -> None:
     world.add(pod())
     world.broker.loses_answers = True
@@ -88,10 +144,14 @@ async def test_an_agent_that_died_after_sbatch_finds_the_job(world: World) -> No
 
 
 @pytest.mark.parametrize("count", ["9999999999", "9" * 5000, "-1", "x"])
-async def test_a_forged_count_of_attempts_harms_nobody(world: World, count: str) -> None:
+async def test_a_forged_count_of_attempts_harms_nobody(
+    world: World, clock: Forward, count: str
+) -> None:
     """Annotations can be written by the pod's author."""
     world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": count}}))
     async with asyncio.timeout(10):
+        await world.sync()
+        clock(SETTLE_SECONDS + 1)
         await world.sync(times=2)
     assert len(world.broker.submitted()) == 1
 
@@ -157,8 +217,8 @@ async def test_duplicates_are_cancelled(world: World, clock: Forward) -> None:
     world.slurm.jobs[102] = FakeJob(name=copy.name, comment=copy.comment)
     clock(60)
     await world.sync(times=2)
-    assert world.annotation("job-id") == "102"
-    assert world.broker.cancelled() == [101]
+    assert world.annotation("job-id") == "101"
+    assert world.broker.cancelled() == [102]
 
 
 async def test_a_refused_pod_is_tried_again_ever_more_rarely(world: World, clock: Forward) -> None:

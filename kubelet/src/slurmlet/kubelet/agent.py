@@ -15,7 +15,7 @@ from slurmlet.common.workqueue import WorkQueue
 from slurmlet.contracts.identity import IdentityError
 from slurmlet.contracts.names import ENGINE_ANNOTATION
 from slurmlet.contracts.site import Cluster
-from slurmlet.kubelet import plan
+from slurmlet.kubelet import orphans, plan
 from slurmlet.kubelet.address import Decoder
 from slurmlet.kubelet.api.auth import Authorizer
 from slurmlet.kubelet.api.podlogs import PodLogs
@@ -61,6 +61,7 @@ class Agent:
         release: str,
     ) -> None:
         self._config = config
+        self._cluster = cluster.name
         self._queue = WorkQueue(self._sync, workers=WORKERS)
         self._orphan_queue = WorkQueue(self._sync_orphan, workers=4)
         self._pods = Reflector(
@@ -94,6 +95,7 @@ class Agent:
             cluster=cluster.name,
             key=key,
             touch=self._touch,
+            orphaned=self._orphaned,
         )
         self._controller = Controller(
             api=api,
@@ -220,13 +222,19 @@ class Agent:
         self._orphans.add(entry)
         self._orphan_queue.add(entry.uid)
 
-    def _stranger(self, uid: str, job_id: int) -> None:
-        """A job of ours said hello whose pod is not known: what its journal entry says, holds."""
-        for entry in self._journal.entries():
-            if entry.uid == uid and entry.job_id == job_id:
-                self._orphaned(entry)
-                return
-        log.warning("job %d of pod %s is ours, but nothing is known of its pod", job_id, uid)
+    async def _stranger(self, uid: str, job_id: int) -> None:
+        """A job of ours said hello whose pod is not known (any more)."""
+        if uid in self._orphans.found:
+            return
+        entry = self._journal.find(uid, job_id)
+        if entry is None:
+            # Its sbatch outlived the agent that asked for it, and its pod did not.
+            comment = await self._slurm.comment(job_id)
+            entry = orphans.entry_of(comment, cluster=self._cluster, uid=uid, job_id=job_id)
+        if entry is None:
+            log.warning("job %d of pod %s is ours, but nothing is known of its pod", job_id, uid)
+            return
+        self._orphaned(entry)
 
     async def _look_for_orphans(self) -> None:
         """Once after the start: jobs whose pod vanished while the agent was away."""

@@ -78,7 +78,7 @@ class Channel:
     user_of: Callable[[str], str]
     node_names: Callable[[str], Collection[str]]
     touch: Callable[[Record], None]
-    stranger: Callable[[str, int], None]
+    stranger: Callable[[str, int], Awaitable[None]]
     duplicate: Callable[[str, int], Awaitable[bool]]
     unproved: asyncio.Semaphore
     dialling: Counter[str] = field(default_factory=Counter)
@@ -182,7 +182,7 @@ class Channel:
             return None
         pod = self.pod_of(uid)
         if pod is None:
-            self.stranger(uid, said.job_id)
+            await self._strange(uid, said.job_id)
             return None
         record = self.records.of(pod)
         finished = podstatus.phase_of(pod) in podstatus.TERMINAL and record.job_id != said.job_id
@@ -204,6 +204,12 @@ class Channel:
             return None
         record.host_ip = connection.peer
         return record
+
+    async def _strange(self, uid: str, job_id: int) -> None:
+        try:
+            await self.stranger(uid, job_id)
+        except CommandError as error:
+            log.info("job %d of pod %s: cannot be judged now: %s", job_id, uid, error)
 
     async def _address(self, pod: Object, connection: Connection, said: Hello, *, uid: int) -> str:
         """The pod's own address, or its node's if it has none.
@@ -282,6 +288,10 @@ class Channel:
             pod = self.pod_of(record.uid)
             if pod is None:
                 return
+            if pod["metadata"].get("deletionTimestamp"):
+                await connection.bye("the pod is deleted")
+                await connection.socket.close()
+                return
             try:
                 made = await plan.build(
                     self.api,
@@ -310,11 +320,12 @@ class Channel:
             await asyncio.sleep(PLAN_RETRY_SECONDS)
 
     def _reported(self, record: Record, status: Status) -> bool:
-        """Keep a status; True if it may be acknowledged before the API server has it."""
+        """Keep a status; True if it may be acknowledged before the API server has it, or if there
+        is no pod any more that it could be written to."""
         if record.report is None or status.seq > record.report.seq:
             record.report = status
         self.touch(record)
-        return not status.final
+        return not status.final or self.pod_of(record.uid) is None
 
     def _happened(self, record: Record, event: Event) -> None:
         pod = self.pod_of(record.uid)

@@ -19,7 +19,7 @@ from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.slurm.states import Meaning, hopeless, observe
-from slurmlet.kubelet.submit import Submitter, pod_path
+from slurmlet.kubelet.submit import SETTLE_SECONDS, Submitter, pod_path
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,9 @@ class Controller:
             return await self._let_go(pod, record)
         if record.job_id is None and record.attempt and not record.refused:
             await self.submitter.find_again(pod, record)
+            if record.job_id is None and record.inherited:
+                record.inherited = False
+                return SETTLE_SECONDS
         if record.job_id is None:
             return await self._let_go(pod, record)
         job = self._job(record)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from slurmlet.common.kube import Api
+from slurmlet.contracts.brokerproto import NAMESPACE, POD_NAME
 from slurmlet.contracts.podproto import Stop
 from slurmlet.kubelet.holding import Holding
 from slurmlet.kubelet.jobwatch import JobWatch
@@ -104,3 +105,17 @@ class Orphans:
         self.watch.untrack(entry.job_id)
         self.journal.remove(entry.uid)
         self.records.drop(entry.uid)
+
+
+def entry_of(comment: str, *, cluster: str, uid: str, job_id: int) -> Entry | None:
+    """What the comment of a job says of its pod (docs/contracts.md, Names).
+
+    The job's owner may have edited it: whoever names another pod there leads his own job astray.
+    """
+    words = comment.split(":")
+    if len(words) != 5 or words[:2] != ["slurmlet", cluster] or words[3] != uid:
+        return None
+    namespace, _, name = words[2].partition("/")
+    if not NAMESPACE.fullmatch(namespace) or not POD_NAME.fullmatch(name):
+        return None
+    return Entry(uid=uid, namespace=namespace, name=name, job_id=job_id)

@@ -34,8 +34,9 @@ class Record:
     `facts` is what was last heard of it. `ip` is the pod's address and `host_ip` its node's, both
     empty until a supervisor was believed. `complaints` are what the pod's author was told of
     Services. `waiting` and `refused` are what to show while there is no job; `retry_at` and
-    `failures` space out submissions. `stopped_for` is the deletionTimestamp for which a session (by
-    id) was told to stop, `cancelled_at` when scancel was last asked for.
+    `failures` space out submissions. `inherited` says that an earlier agent may have a submission
+    on its way. `stopped_for` is the deletionTimestamp for which a session (by id) was told to stop,
+    `cancelled_at` when scancel was last asked for.
     """
 
     uid: str
@@ -53,6 +54,7 @@ class Record:
     refused: bool = False
     retry_at: float = 0.0
     failures: int = 0
+    inherited: bool = False
     deletion_seen: float | None = None
     stopped_for: tuple[str, int] | None = None
     cancelled_at: float | None = None
@@ -80,13 +82,16 @@ class Records:
     def of(self, pod: Mapping[str, Any]) -> Record:
         """The record of a pod, made from what is written on the pod if it is new here."""
         metadata = pod["metadata"]
+        annotations = metadata.get("annotations") or {}
         record = self._by_uid.get(metadata["uid"])
         if record is None:
             record = Record(
-                uid=metadata["uid"], namespace=metadata["namespace"], name=metadata["name"]
+                uid=metadata["uid"],
+                namespace=metadata["namespace"],
+                name=metadata["name"],
+                inherited=ATTEMPT_ANNOTATION in annotations,
             )
             self._by_uid[record.uid] = record
-        annotations = metadata.get("annotations") or {}
         if record.job_id is None:
             record.job_id = self._believed(record, _number(annotations.get(JOB_ID_ANNOTATION)))
         record.attempt = max(record.attempt, _number(annotations.get(ATTEMPT_ANNOTATION)))
@@ -148,15 +153,22 @@ class Journal:
     def remove(self, uid: str) -> None:
         (self._directory / f"{uid}.json").unlink(missing_ok=True)
 
+    def find(self, uid: str, job_id: int) -> Entry | None:
+        """The entry of a pod, if it is about this job."""
+        entry = _read(self._directory / f"{uid}.json")
+        return entry if entry and entry.job_id == job_id else None
+
     def entries(self) -> list[Entry]:
         """All entries; what cannot be read is left out."""
-        found = []
-        for path in sorted(self._directory.glob("*.json")):
-            try:
-                found.append(Entry(**json.loads(path.read_text())))
-            except (OSError, ValueError, TypeError):
-                continue
-        return found
+        found = map(_read, sorted(self._directory.glob("*.json")))
+        return [entry for entry in found if entry]
+
+
+def _read(path: Path) -> Entry | None:
+    try:
+        return Entry(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _number(text: object) -> int:

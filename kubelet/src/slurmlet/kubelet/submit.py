@@ -40,6 +40,9 @@ RETRY_SECONDS = (10.0, 300.0)
 REFERENCE_SECONDS = (2.0, 60.0)
 """Between looks at references that are missing, and at a name service that is silent."""
 
+SETTLE_SECONDS = 5.0
+"""Before a submission that another agent began is taken for lost: it may still be on its way."""
+
 SKEW_SECONDS = 60
 """Between the clocks of the API server and of Slurm."""
 
@@ -51,7 +54,7 @@ def pod_path(record: Record) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
     """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
-    work on a record."""
+    work on a record; `orphaned` is told of a job whose pod vanished while it was submitted."""
 
     api: Api
     broker: Broker
@@ -65,6 +68,7 @@ class Submitter:
     cluster: str
     key: bytes
     touch: Callable[[Record], None]
+    orphaned: Callable[[Entry], None]
 
     async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
         """Do the next thing towards a job; the result is when to come back, in seconds.
@@ -100,20 +104,17 @@ class Submitter:
         if record.job_id is not None:
             self.follow(record)
             return None
+        if record.inherited:
+            record.inherited = False
+            record.retry_at = time.monotonic() + SETTLE_SECONDS
+            return SETTLE_SECONDS
         return await self._submit(live, record, decision)
 
     def follow(self, record: Record) -> None:
         """Track a record's job, and remember it beyond the life of this process."""
         if record.job_id is None or self.watch.tracks(record.job_id):
             return
-        self.journal.write(
-            Entry(
-                uid=record.uid,
-                namespace=record.namespace,
-                name=record.name,
-                job_id=record.job_id,
-            )
-        )
+        self.journal.write(_entry(record, record.job_id))
         self.watch.track(record.job_id, lambda: self.touch(record))
 
     async def find_again(self, pod: Mapping[str, Any], record: Record) -> None:
@@ -166,7 +167,8 @@ class Submitter:
             ]
         if not found:
             return
-        chosen = max(found, key=lambda job: (not _ended(job), job.job_id))
+        # Of two that live the one that runs: it may have its plan already.
+        chosen = max(found, key=lambda job: (not _ended(job), bool(job.nodes), -job.job_id))
         record.user, record.job_id = user, chosen.job_id
         log.info("%s: found again as job %d", record.key, chosen.job_id)
         for job in found:
@@ -250,6 +252,10 @@ class Submitter:
         record.failures = 0
         self.follow(record)
         log.info("%s: job %d of user %s", record.key, answer.job_id, record.user)
+        if self.records.get(record.uid) is not record:
+            # Deleted by force in the meantime: nobody will come back to this pod.
+            self.orphaned(_entry(record, answer.job_id))
+            return None
         await self._annotate(record, {JOB_ID_ANNOTATION: str(answer.job_id)})
         for warning in decision.warnings:
             self.events.emit(pod, "SlurmRequest", warning, kind="Warning")
@@ -277,6 +283,10 @@ class Submitter:
         record.failures += 1
         record.retry_at = time.monotonic() + pause
         return pause
+
+
+def _entry(record: Record, job_id: int) -> Entry:
+    return Entry(uid=record.uid, namespace=record.namespace, name=record.name, job_id=job_id)
 
 
 def _ended(job: JobFacts) -> bool:
