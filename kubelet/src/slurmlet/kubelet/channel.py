@@ -289,7 +289,7 @@ class Channel:
             if pod is None:
                 return
             if pod["metadata"].get("deletionTimestamp"):
-                await connection.bye("the pod is deleted")
+                await self._dismiss(record, record.job_id or 0, connection, "the pod is deleted")
                 await connection.socket.close()
                 return
             try:
