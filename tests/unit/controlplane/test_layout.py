@@ -36,6 +36,11 @@ def test_apiserver_routes_webhooks_without_cluster_ips_and_guards_nodes() -> Non
     assert "endpoint-reconciler-type" not in found
 
 
+def test_a_stop_of_the_apiserver_does_not_wait_for_watches() -> None:
+    """It would take all of the unit's TimeoutStopSec, in which nobody is served."""
+    assert flags("kube-apiserver")["shutdown-watch-termination-grace-period"] == "3s"
+
+
 def test_a_lost_agent_does_not_evict_pods() -> None:
     found = flags("kube-controller-manager")
     assert found["controllers"] == "*,-taint-eviction-controller"

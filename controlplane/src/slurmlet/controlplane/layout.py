@@ -130,6 +130,8 @@ def _apiserver(config: Config) -> Process:
         # Services are headless here: without it a webhook or an aggregated API behind one fails
         # with `cannot route to service with ClusterIP "None"`.
         "enable-aggregator-routing": True,
+        # Without it a stop waits for open watches, which never end, until systemd kills.
+        "shutdown-watch-termination-grace-period": "3s",
         "profiling": False,
     }
     if not config.publishes_endpoint:
