@@ -1,14 +1,15 @@
-"""Which jobs a pod had, and which of them was given the pod."""
+"""Which jobs a pod had, and which of them was given its plan."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tests.e2e import pods
 from tests.e2e.conftest import Lab
 
+from slurmlet.contracts import audit
+
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
-_HELLO = re.compile(r": job (\d+) says hello from ")
+AGENT, SECOND_AGENT = "slurmlet-kubelet", "slurmlet-kubelet-second"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +41,12 @@ def jobs_of(lab: Lab, uids: Collection[str], user: str = "alice") -> dict[str, l
     return found
 
 
-def believed(lab: Lab) -> set[str]:
-    """The jobs whose supervisor the agent believed, which is who it gives a plan to."""
-    argv = ["journalctl", "-u", "slurmlet-kubelet", "-o", "cat", "--no-pager", "-g", "says hello"]
-    return set(_HELLO.findall(lab.run("ctl", argv, check=False).stdout))
+def planned(lab: Lab) -> set[str]:
+    """The jobs that an agent gave a plan to."""
+    units = ["-u", AGENT, "-u", SECOND_AGENT]
+    argv = ["journalctl", *units, "-o", "cat", "--no-pager", "-g", "audit"]
+    acts = map(audit.parse, lab.run("ctl", argv, check=False).stdout.splitlines())
+    return {str(act.job) for act in acts if act and act.what == audit.PLAN}
 
 
 def dismissed(lab: Lab, job: Job, user: str = "alice") -> bool:
@@ -63,17 +66,31 @@ def wait_until_ended(lab: Lab, uids: Collection[str], *, seconds: float) -> dict
 
 
 def more_than_one(lab: Lab, fates: Mapping[str, Collection[Job]]) -> list[str]:
-    """What speaks against each pod UID having had exactly one job that was given the pod, and any
+    """What speaks against each pod UID having had exactly one job that was given the plan, and any
     other having ended without it: by `bye`, or before it started."""
-    told = believed(lab)
+    told = planned(lab)
     wrong = []
     for uid, jobs in fates.items():
         given = [job.id for job in jobs if job.id in told]
         if len(given) != 1:
-            wrong.append(f"{uid}: {given} of its jobs {jobs} were given the pod")
+            wrong.append(f"{uid}: {given} of its jobs {jobs} were given the plan")
         wrong += [
             f"{uid}: job {job.id} ran on {job.host} and was not dismissed"
             for job in jobs
             if job.id not in told and job.host and not dismissed(lab, job)
         ]
     return wrong
+
+
+def left_on(lab: Lab, job: Job) -> str:
+    """Processes and sandbox of a job that has ended, an empty text; its epilog may still run."""
+    script = (
+        f"ls -d /run/slurmlet/jobs/{job.id} 2>/dev/null;"
+        f" grep -lE '/job_{job.id}(/|$)' /proc/[0-9]*/cgroup 2>/dev/null; true"
+    )
+    return pods.until(
+        lambda: lab.run(job.host, ["sh", "-c", script]).stdout,
+        lambda text: not text,
+        seconds=60,
+        what=f"nothing of job {job.id} on {job.host}",
+    )

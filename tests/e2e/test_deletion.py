@@ -162,13 +162,12 @@ def reached(lab: Lab, output: str, there: set[str]) -> set[str]:
 def delete_all(lab: Lab) -> None:
     ending = [name for name in ALL if name.split("-")[1] == "ending"]
     remove(lab, *ending, how=GENTLE)
-    for name in ending:
-        pods.until(
-            lambda name=name: logs(lab, name),
-            lambda text: "ending" in text,
-            seconds=30,
-            what=f"{name}'s end",
-        )
+    pods.until(
+        lambda: [logs(lab, name) for name in ending],
+        lambda texts: all("ending" in text for text in texts),
+        seconds=30,
+        what="pods that end",
+    )
     rest = [name for name in ALL if name.split("-")[1] != "ended"]
     remove(lab, *(name for name in rest if name.endswith(FORCED)), how=FORCED)
     remove(lab, *(name for name in rest if name.endswith(GENTLE)), how=GENTLE)
@@ -241,25 +240,11 @@ def test_a_deleted_pod_takes_its_job_with_it(lab: Lab, gone: Gone, state: str, h
     if state == "pending":
         assert (job.state, job.host) == ("CANCELLED", "")
     if state in ("pending", "starting"):
-        assert job.id not in fates.believed(lab)
+        assert job.id not in fates.planned(lab)
         path = f".slurmlet/lab/pods/{uid}"
         assert lab.run("ctl", ["test", "-e", path], user="alice", check=False).returncode == 1
     if job.host:
-        assert left_on(lab, job) == ""
-
-
-def left_on(lab: Lab, job: Job) -> str:
-    """Processes and sandbox of a job that has ended; its epilog may still run."""
-    script = (
-        f"ls -d /run/slurmlet/jobs/{job.id} 2>/dev/null;"
-        f" grep -lE '/job_{job.id}(/|$)' /proc/[0-9]*/cgroup 2>/dev/null; true"
-    )
-    return pods.until(
-        lambda: lab.run(job.host, ["sh", "-c", script]).stdout,
-        lambda text: not text,
-        seconds=60,
-        what=f"nothing of job {job.id} on {job.host}",
-    )
+        assert fates.left_on(lab, job) == ""
 
 
 @pytest.mark.claim("X37")
@@ -314,7 +299,7 @@ def test_the_same_name_five_times_at_once(lab: Lab) -> None:
         seen = events_of(lab, output)
     mine = fates.jobs_of(lab, [now["metadata"]["uid"]])
     assert fates.more_than_one(lab, mine) == []
-    told = fates.believed(lab)
+    told = fates.planned(lab)
     for uid, jobs in ends.items():
         assert len([job for job in jobs if job.id in told]) <= 1, (uid, jobs)
     for jobs in [ends[uid] for uid in uids[3:]]:
