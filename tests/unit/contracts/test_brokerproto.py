@@ -40,6 +40,12 @@ def test_requests_arrive(request_: Request) -> None:
     assert decode_request(line) == request_
 
 
+@pytest.mark.parametrize("pod", ["a" * 253, f"{'a' * 100}.{'b' * 152}", "0.a-b"])
+def test_every_name_that_kubernetes_gives_a_pod_is_taken(pod: str) -> None:
+    request = dataclasses.replace(SUBMIT, pod=pod)
+    assert decode_request(encode_request(request)) == request
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -48,6 +54,7 @@ def test_requests_arrive(request_: Request) -> None:
         (dataclasses.replace(SUBMIT, pod="-web"), "pod"),
         (dataclasses.replace(SUBMIT, pod="a" * 254), "pod"),
         (dataclasses.replace(SUBMIT, pod="web\n"), "pod"),
+        (dataclasses.replace(SUBMIT, pod="web..a"), "pod"),
         (dataclasses.replace(SUBMIT, uid=UID.upper()), "uid"),
         (dataclasses.replace(SUBMIT, agent="a b:1"), "agent"),
         (dataclasses.replace(SUBMIT, token="0" * 63), "token"),

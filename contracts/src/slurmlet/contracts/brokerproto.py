@@ -22,7 +22,9 @@ MAX_READ = 1024 * 1024
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 NAMESPACE = re.compile(_LABEL)
-POD_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+# A pod's name is bounded as a whole; Kubernetes bounds its parts only where they are labels.
+_PART = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+POD_NAME = re.compile(rf"(?=.{{1,253}}\Z){_PART}(?:\.{_PART})*")
 POD_UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 STATE_FILE = re.compile(rf"{_LABEL}/[0-9]{{1,6}}\.log|exit\.json")
 AGENT = re.compile(r"[A-Za-z0-9.:\[\]-]{1,253}:[0-9]{1,5}")

@@ -97,7 +97,8 @@ class Events:
             except ApiError as error:
                 if error.status != 404:
                     raise
-        name = f"{metadata['name'][:MAX_NAME]}.{time.time_ns():x}"
+        # A name that is cut behind a dash or a dot would be none.
+        name = f"{metadata['name'][:MAX_NAME].rstrip('-.')}.{time.time_ns():x}"
         await self._api.create(path, self._body(event, name=name, now=now))
         if len(self._seen) >= MAX_SEEN:
             self._seen.pop(next(iter(self._seen)))
