@@ -24,6 +24,7 @@ from slurmlet.contracts.podproto import (
     FromSupervisor,
     Hello,
     Message,
+    NeedPlan,
     OpenStream,
     Plan,
     PlanChunk,
@@ -255,6 +256,26 @@ async def settled(good: Callable[[], object]) -> None:
     while not good():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0)
+
+
+async def test_who_misses_something_gets_the_plan_again(
+    port: Port, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "PLAN_RETRY_SECONDS", 0.01)
+    world = port.world
+    late = {"name": "late", "envFrom": [{"configMapRef": {"name": "settings"}}]}
+    await with_job(world, containers=[{"name": "main"}, late])
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    assert (await supervisor.plan()).config_maps == {}
+    world.api.down = True
+    await supervisor.send(NeedPlan())
+    await settled(lambda: world.api.log[-1][0] == "GET")
+    world.api.down = False
+    metadata = {"namespace": "alice", "name": "settings"}
+    world.api.add({"kind": "ConfigMap", "metadata": metadata, "data": {"colour": "green"}})
+    await supervisor.send(NeedPlan())
+    assert (await supervisor.plan()).config_maps == {"settings": {"colour": "green"}}
 
 
 async def test_a_supervisor_that_has_its_plan_gets_none(

@@ -16,12 +16,15 @@ from slurmlet.contracts.podproto import (
     ContainerState,
     Event,
     Hello,
+    Message,
+    NeedPlan,
     OpenStream,
     Redirection,
     Status,
     Stop,
     StreamFailed,
     Update,
+    encode_plan,
 )
 from slurmlet.supervisor import control as control_module
 from slurmlet.supervisor import websocket
@@ -97,6 +100,39 @@ async def test_hello_gets_a_plan_in_chunks(agent: Agent, authority: trustme.CA) 
     assert agent.received[0] == Hello(job_id=7, host="c1", record="MUNGE:x:")
     assert agent.paths == [f"/v1/pods/{UID}/control"]
     assert agent.bearers == [f"Bearer {TOKEN}"]
+
+
+async def test_the_plan_can_be_had_again(agent: Agent, authority: trustme.CA) -> None:
+    first, second = make_plan([]), make_plan([], secrets={"s": {"k": "dg=="}})
+
+    def answer(message: Message) -> list[Message]:
+        return list(encode_plan(second)) if isinstance(message, NeedPlan) else give(first)(message)
+
+    agent.on_message = answer
+    async with agent.listening():
+        here = Here(agent, authority)
+        async with here.running() as control:
+            await asyncio.wait_for(asyncio.shield(control.plan), 10)
+            both = await asyncio.gather(control.replan(), control.replan())
+            assert list(both) == [second, second]
+            assert await control.replan() == second
+            assert control.plan.result() == first
+    assert len(agent.of(NeedPlan)) == 2
+
+
+async def test_an_agent_that_gives_no_other_plan_is_not_waited_for(
+    agent: Agent, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "REPLAN_TIMEOUT", 0.05)
+    agent.on_message = give(make_plan([]))
+    async with agent.listening():
+        here = Here(agent, authority)
+        assert await here.control.replan() is None
+        async with here.running() as control:
+            await asyncio.wait_for(asyncio.shield(control.plan), 10)
+            assert await control.replan() is None
+    # What was asked for while nobody listened is not asked for late.
+    assert len(agent.of(NeedPlan)) == 1
 
 
 async def test_statuses_are_acknowledged_and_events_arrive(

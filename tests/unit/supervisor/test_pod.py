@@ -55,6 +55,10 @@ class FakeRuntime:
         self.order: list[str] = []
         self.running: dict[str, FakeStarted] = {}
         self.deaf: set[str] = set()
+        self.refreshed = 0
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
 
     async def pull(self, container: Mapping[str, Any], *, tell: Tell) -> Image:
         errors = self.images.get(container["name"])
@@ -291,6 +295,28 @@ async def test_a_container_that_cannot_be_made_waits_and_says_why(tmp_path: Path
     await run.until(lambda status: states(status)["b"] == "running")
     run.pod.stop(30)
     assert (await run.end())[0].phase == "Failed"
+
+
+async def test_a_container_starts_as_soon_as_there_is_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "_CONFIG_RETRY", 0.01)
+    missing = SpecError('secret "s" not found')
+    runtime = FakeRuntime(a=[missing, missing, 0])
+    run = Run(tmp_path, runtime, "a", restartPolicy="Never")
+    status, _ = await run.end()
+    assert (status.phase, status.containers[0].restart_count) == ("Succeeded", 0)
+    assert runtime.refreshed == 2
+    assert [event.message for event in run.events if event.kind == "Warning"] == [
+        'Error: secret "s" not found'
+    ] * 2
+
+
+async def test_what_made_a_start_fail_is_looked_at_again(tmp_path: Path, no_delay: None) -> None:
+    runtime = FakeRuntime(a=[ProcessError("too large"), 0])
+    run = Run(tmp_path, runtime, "a", restartPolicy="OnFailure")
+    assert (await run.end())[0].phase == "Succeeded"
+    assert runtime.refreshed == 1
 
 
 async def test_an_engine_that_fails_is_a_failed_start(tmp_path: Path) -> None:

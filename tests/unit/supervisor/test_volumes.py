@@ -89,6 +89,12 @@ async def test_content_stays_in_its_volume(tmp_path: Path, path: str) -> None:
         await make(tmp_path, volume)
 
 
+async def test_content_has_no_name_that_the_kernel_would_cut(tmp_path: Path) -> None:
+    volume = Volume(name="c", kind="files", files=(VolumeFile(path="a\0b", data=""),))
+    with pytest.raises(VolumeError, match="NUL character"):
+        await make(tmp_path, volume)
+
+
 async def test_empty_directories(tmp_path: Path) -> None:
     os.umask(0o077)
     anchor = PlainAnchor()
@@ -162,8 +168,10 @@ def test_sub_paths(tmp_path: Path) -> None:
         ({"name": "none"}, '"none" of a volumeMount does not'),
         ({"name": "e", "subPath": "../x"}, "leads out"),
         ({"name": "e", "subPath": "/x"}, "leads out"),
+        ({"name": "e", "subPath": "x\0"}, "NUL character"),
+        ({"name": "e", "mountPath": "/x\0"}, "NUL character"),
     ],
 )
 def test_wrong_mounts(tmp_path: Path, item: dict[str, Any], words: str) -> None:
     with pytest.raises(VolumeError, match=words):
-        mounts({"e": str(tmp_path)}, {"mountPath": "/m", **item})
+        mounts({"e": str(tmp_path)}, {"mountPath": "/m"} | item)

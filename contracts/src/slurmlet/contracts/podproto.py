@@ -101,6 +101,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeedPlan:
+    """Asks for the plan again: of it only the ConfigMaps and Secrets of the environment count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFailed:
     id: str
     message: str
@@ -222,7 +227,7 @@ class Plan:
     cluster_domain: str = ""
 
 
-FromSupervisor = Hello | Status | Event | StreamFailed | Bye
+FromSupervisor = Hello | Status | Event | NeedPlan | StreamFailed | Bye
 FromAgent = PlanChunk | Update | Stop | OpenStream | Ack | Bye
 Message = FromSupervisor | FromAgent
 
@@ -230,6 +235,7 @@ TYPES: Mapping[str, type[Message]] = {
     "hello": Hello,
     "status": Status,
     "event": Event,
+    "need-plan": NeedPlan,
     "stream-failed": StreamFailed,
     "bye": Bye,
     "plan": PlanChunk,

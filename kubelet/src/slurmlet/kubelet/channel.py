@@ -21,6 +21,7 @@ from slurmlet.contracts.podproto import (
     STREAM_PATH,
     Event,
     Hello,
+    Plan,
     ProtocolError,
     Status,
 )
@@ -261,12 +262,16 @@ class Channel:
         record.session = connection
         self.touch(record)
         log.info("%s: job %s says hello from %s", record.key, record.job_id, connection.peer)
+        wanted = asyncio.Event()
         handlers = Handlers(
             status=lambda status: self._reported(record, status),
             event=lambda event: self._happened(record, event),
+            need_plan=wanted.set,
             stream_failed=lambda failed: self.streams.failed(connection, failed.id, failed.message),
         )
-        planning = asyncio.create_task(self._plan(record, connection, planned=planned))
+        planning = asyncio.create_task(
+            self._plans(record, connection, wanted=wanted, planned=planned)
+        )
         try:
             ended = await listen(connection, handlers)
         except ProtocolError as error:
@@ -282,9 +287,40 @@ class Channel:
         log.info("%s: supervisor of job %s %s", record.key, record.job_id, ended)
         await connection.socket.close()
 
-    async def _plan(self, record: Record, connection: Connection, *, planned: bool) -> None:
+    async def _plans(
+        self, record: Record, connection: Connection, *, wanted: asyncio.Event, planned: bool
+    ) -> None:
+        """Give the supervisor its plan, and again whenever it asks."""
+        if not planned:
+            await self._plan(record, connection)
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            pod = self.pod_of(record.uid)
+            if pod is None or pod["metadata"].get("deletionTimestamp"):
+                return
+            try:
+                await connection.send_plan(await self._made(pod, record))
+            except (plan.NotReadyError, ApiError, UnreachableError, ProtocolError) as error:
+                log.info("%s: no other plan: %s", record.key, error)
+            except (ConnectionError, TimeoutError):
+                return
+            # A user may ask in place of his supervisor.
+            await asyncio.sleep(PLAN_RETRY_SECONDS)
+
+    async def _made(self, pod: Object, record: Record) -> Plan:
+        return await plan.build(
+            self.api,
+            pod,
+            ip=record.ip,
+            host_ip=record.host_ip,
+            engine=self.engine_of(pod),
+            surroundings=self.surroundings,
+        )
+
+    async def _plan(self, record: Record, connection: Connection) -> None:
         """Give the supervisor its plan, as soon as there is all it takes."""
-        while not planned:
+        while True:
             pod = self.pod_of(record.uid)
             if pod is None:
                 return
@@ -293,14 +329,7 @@ class Channel:
                 await connection.socket.close()
                 return
             try:
-                made = await plan.build(
-                    self.api,
-                    pod,
-                    ip=record.ip,
-                    host_ip=record.host_ip,
-                    engine=self.engine_of(pod),
-                    surroundings=self.surroundings,
-                )
+                made = await self._made(pod, record)
                 # Before it is sent: of a plan that was received there is always a line.
                 log.info("%s", audit.line(_planned(record)))
                 await connection.send_plan(made)

@@ -16,6 +16,7 @@ from slurmlet.contracts.podproto import (
     FromAgent,
     Hello,
     Message,
+    NeedPlan,
     Plan,
     ProtocolError,
     Status,
@@ -100,6 +101,7 @@ class Handlers:
 
     status: Callable[[Status], bool]
     event: Callable[[Event], None]
+    need_plan: Callable[[], None]
     stream_failed: Callable[[StreamFailed], None]
 
 
@@ -125,6 +127,8 @@ async def listen(connection: Connection, handlers: Handlers) -> str:
                     await connection.send(Ack(seq=message.seq))
             case Event():
                 handlers.event(message)
+            case NeedPlan():
+                handlers.need_plan()
             case StreamFailed():
                 handlers.stream_failed(message)
             case _:

@@ -23,6 +23,8 @@ from slurmlet.supervisor.stopping import Stopping
 LOG = logging.getLogger("slurmlet.supervisor")
 _SIGNAL_RETRY = 0.05
 """Seconds between tries to signal a container whose first process does not exist yet."""
+_CONFIG_RETRY = 10.0
+"""Seconds between looks for what a container's environment refers to, as kubelet backs off."""
 _KEPT_LOGS = 2
 """Logs of the current and the previous start, as `kubectl logs --previous` asks for."""
 
@@ -78,6 +80,8 @@ class Container:
                 break
             if await self._wait_for_restart(back_off.next(monotonic())):
                 break
+            if ended.error:
+                await self._runtime.refresh()
             restart += 1
         if self.record.state.kind == "waiting":
             self._end_waiting()
@@ -129,18 +133,14 @@ class Container:
             return self._failed_start(f"log: {error}", started_at=started_at, restart=restart)
         LOG.info(STARTED, name, restart)
         try:
-            started = await self._runtime.start(
-                self._container, image=image, restart=restart, log=log
-            )
-        except SpecError as error:
-            log.finish()
-            self._waiting("CreateContainerConfigError", str(error))
-            self._warn("Failed", f"Error: {error}")
-            await self._stopping.requested.wait()
-            return None
+            started = await self._start(image, restart=restart, log=log)
         except ProcessError as error:
             log.finish()
             return self._failed_start(str(error), started_at=started_at, restart=restart)
+        if started is None:
+            log.finish()
+            return None
+        started_at = now()
         self.log = log
         self.record.restart_count = restart
         self.record.container_id = f"slurmlet://{started.id}"
@@ -159,6 +159,24 @@ class Container:
         self._terminated(ended, started_at=started_at)
         await started.clean()
         return ended
+
+    async def _start(self, image: Image, *, restart: int, log: LogFile) -> Started | None:
+        """Start it as soon as there is what it refers to; None when the pod stops before.
+
+        Raises:
+            ProcessError: it could not be started.
+        """
+        while True:
+            try:
+                return await self._runtime.start(
+                    self._container, image=image, restart=restart, log=log
+                )
+            except SpecError as error:
+                self._waiting("CreateContainerConfigError", str(error))
+                self._warn("Failed", f"Error: {error}")
+            if await self._stopping.pause(_CONFIG_RETRY):
+                return None
+            await self._runtime.refresh()
 
     def _failed_start(self, message: str, *, started_at: str, restart: int) -> Exit:
         self.record.restart_count = restart

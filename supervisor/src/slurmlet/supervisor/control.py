@@ -15,6 +15,7 @@ from slurmlet.contracts.podproto import (
     Bye,
     Event,
     Hello,
+    NeedPlan,
     OpenStream,
     Plan,
     PlanChunk,
@@ -38,6 +39,8 @@ LONGEST_DELAY = 15.0
 PING_AFTER = 15.0
 GIVE_UP_AFTER = 45.0
 """Seconds of silence after which a connection is asked, and given up: NATs forget silently."""
+REPLAN_TIMEOUT = 10.0
+"""Seconds for a plan that was asked for again; an agent that is away is asked another time."""
 MAX_EVENTS = 256
 """Events kept for an agent that is away; the oldest are dropped."""
 
@@ -68,6 +71,8 @@ class Control:
         self._outgoing: deque[Event | StreamFailed] = deque(maxlen=MAX_EVENTS)
         self._news = asyncio.Event()
         self._healthy = False
+        self._wants_plan = False
+        self._replanned: asyncio.Future[Plan] | None = None
 
     def publish(self, status: Status) -> None:
         """Make this the snapshot that the agent gets; older ones need not be sent any more."""
@@ -78,6 +83,18 @@ class Control:
         """Send an event when the agent is there."""
         self._outgoing.append(message)
         self._news.set()
+
+    async def replan(self) -> Plan | None:
+        """Ask for the plan once more; None if it does not come soon."""
+        if self._replanned is None:
+            self._replanned = asyncio.get_running_loop().create_future()
+            self._wants_plan = True
+            self._news.set()
+        answer = self._replanned
+        await asyncio.wait((answer,), timeout=REPLAN_TIMEOUT)
+        if self._replanned is answer:
+            self._replanned, self._wants_plan = None, False
+        return answer.result() if answer.done() else None
 
     async def acknowledged(self, sequence: int) -> None:
         """Return when the agent has stored the snapshot of this number."""
@@ -150,6 +167,9 @@ class Control:
                 # The deque may have dropped it meanwhile.
                 with suppress(IndexError):
                     self._outgoing.popleft()
+            if self._wants_plan:
+                self._wants_plan = False
+                await socket.send(encode_message(NeedPlan()))
             if self._status and self._status.seq > sent:
                 sent = self._status.seq
                 await socket.send(encode_message(self._status))
@@ -201,6 +221,8 @@ class Control:
         chunks.clear()
         if not self.plan.done():
             self.plan.set_result(plan)
+        elif self._replanned and not self._replanned.done():
+            self._replanned.set_result(plan)
 
     def _dismissed(self, bye: Bye) -> None:
         LOG.warning("agent: bye: %s", bye.reason)

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from slurmlet.contracts.podproto import Plan
+from slurmlet.supervisor import limits
 from slurmlet.supervisor.anchor import Anchor, children, container_init
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
@@ -76,6 +77,10 @@ class Runtime(Protocol):
         """Raises SpecError (asked for what is not there) or ProcessError (could not)."""
         ...
 
+    async def refresh(self) -> None:
+        """Learn what the ConfigMaps and Secrets of the environment are by now, if that is told."""
+        ...
+
 
 class EngineRuntime:
     """Containers below an anchor, made by an engine."""
@@ -90,9 +95,11 @@ class EngineRuntime:
         volumes: Mapping[str, str],
         directories: Directories,
         network: Network,
+        replan: Callable[[], Awaitable[Plan | None]],
         hints: Hints | None = None,
     ) -> None:
         self._plan = plan
+        self._replan = replan
         self._network = network
         self._hints = hints
         self._anchor = anchor
@@ -128,6 +135,12 @@ class EngineRuntime:
             container.get("image") or "", policy=container.get("imagePullPolicy"), tell=tell
         )
 
+    async def refresh(self) -> None:
+        new = await self._replan()
+        if new:
+            # The rest is how the pod was made.
+            self._plan = replace(self._plan, config_maps=new.config_maps, secrets=new.secrets)
+
     async def start(
         self, container: Mapping[str, Any], *, image: Image, restart: int, log: LogFile
     ) -> Started:
@@ -136,6 +149,10 @@ class EngineRuntime:
         bundle = self._directories.bundle(name, restart)
         message = f"{self._directories.memory}/messages/{name}.{restart}"
         spec = self._spec(container, image=image, message=message)
+        try:
+            limits.check(spec, prefix=self._engine.prefix, room=limits.room())
+        except limits.LimitError as error:
+            raise ProcessError(str(error)) from None
         uid = self._plan.pod["metadata"]["uid"]
         place = Place(
             id=f"slurmlet-{uid}-{name}-{restart}",

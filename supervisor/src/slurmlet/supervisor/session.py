@@ -214,6 +214,7 @@ class Session:
             volumes=await make_volumes(plan, anchor=anchor, directories=directories),
             directories=directories,
             network=network,
+            replan=self._control.replan,
             hints=Hints(sandbox.hints, pod=plan.pod) if sandbox else None,
         )
         if network.own:

@@ -99,6 +99,8 @@ def container_mounts(
         below = item.get("subPath") or ""
         if item.get("subPathExpr"):
             below = expand(item["subPathExpr"], environment)
+        if "\0" in item["mountPath"] + below:
+            raise VolumeError(f'volumeMount of volume "{name}": a path has a NUL character')
         source, directory = volumes[name], True
         if below:
             source, directory = _sub_path(below, volume=volumes[name], anchor=anchor)
@@ -130,6 +132,8 @@ def _write_files(volume: Volume, *, root: Path) -> None:
         parts = PurePosixPath(file.path).parts
         if not parts or parts[0] == "/" or ".." in parts:
             raise VolumeError(f'volume "{volume.name}": {file.path!r} leads out of the volume')
+        if "\0" in file.path:
+            raise VolumeError(f'volume "{volume.name}": {file.path!r} has a NUL character')
         path = root.joinpath(*parts)
         make_open_directory(path.parent)
         try:

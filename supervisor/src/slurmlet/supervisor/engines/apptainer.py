@@ -47,10 +47,13 @@ _CAPABILITIES = (
     "CAP_CHECKPOINT_RESTORE",
 )
 """All that Linux has; the mapped root that Apptainer starts as has every one of them."""
+_PREFIX = "APPTAINERENV_"
+"""Marks what of Apptainer's own environment is the container's."""
 
 
 class Apptainer:
     name = "apptainer"
+    prefix = len(_PREFIX)
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         root = place.anchor.path(place.rootfs)
@@ -68,7 +71,7 @@ class Apptainer:
                 # Its configuration and cache stay out of the user's home directory.
                 "APPTAINER_CONFIGDIR": place.bundle,
                 "APPTAINER_CACHEDIR": place.bundle,
-                **{f"APPTAINERENV_{key}": value for key, value in spec.environment.items()},
+                **{f"{_PREFIX}{key}": value for key, value in spec.environment.items()},
             },
         )
 

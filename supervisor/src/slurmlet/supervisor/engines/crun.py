@@ -31,6 +31,7 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 
 class Crun:
     name = "crun"
+    prefix = 0
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         bundle = place.anchor.path(place.bundle)

@@ -80,9 +80,11 @@ class Launch:
 
 
 class Engine(Protocol):
-    """Turns a specification into a command; the container's process is PID 1 of its namespace."""
+    """Turns a specification into a command; the container's process is PID 1 of its namespace.
+    `prefix` counts the bytes that it puts before each name of the environment."""
 
     name: str
+    prefix: int
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         """Write what the engine needs and return the command.

@@ -1,0 +1,64 @@
+"""What a program can be given as arguments and environment (execve(2)). No I/O."""
+
+import resource
+from collections.abc import Iterator
+
+from slurmlet.supervisor.engines.interface import ContainerSpec
+
+MAX_TEXT = 32 * resource.getpagesize() - 1
+"""Bytes of one argument, or of NAME=VALUE, without the NUL at its end: the kernel's
+MAX_ARG_STRLEN."""
+_MAX_ROOM = 6 * 1024 * 1024
+"""Bytes of all together, however large the stack: three quarters of the kernel's _STK_LIM."""
+_MIN_ROOM = 128 * 1024
+"""The kernel's ARG_MAX, which holds however small the stack is."""
+_POINTER = 8
+_RESERVE = 4096
+"""Bytes for what the engine and our init add."""
+_FILE = "mount a ConfigMap or Secret as a volume and read it from there"
+
+
+class LimitError(ValueError):
+    """Arguments or an environment that no program can be given; the message is for the pod's
+    author and holds no value."""
+
+
+def room() -> int:
+    """Bytes that this process's children can be given as arguments and environment."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    quarter = _MAX_ROOM if soft == resource.RLIM_INFINITY else soft // 4
+    return max(min(quarter, _MAX_ROOM), _MIN_ROOM)
+
+
+def check(spec: ContainerSpec, *, prefix: int, room: int) -> None:
+    """Whether a container's program can be started; the engine puts `prefix` bytes before each name
+    of the environment, and all together may take `room` bytes.
+
+    Raises:
+        LimitError: it cannot.
+    """
+    total = _RESERVE
+    for what, text, more in _texts(spec, prefix=prefix):
+        if "\0" in text:
+            raise LimitError(f"{what} has a NUL character, at which every program stops; {_FILE}")
+        try:
+            size = len(text.encode()) + more
+        except UnicodeEncodeError:
+            raise LimitError(f"{what} is not UTF-8 text; {_FILE}") from None
+        if size > MAX_TEXT:
+            raise LimitError(f"{what} takes {size} bytes, the kernel allows {MAX_TEXT}; {_FILE}")
+        total += size + 1 + _POINTER
+    if total > room:
+        raise LimitError(
+            f"command, args and environment take {total} bytes together, the kernel allows {room};"
+            f" {_FILE}"
+        )
+
+
+def _texts(spec: ContainerSpec, *, prefix: int) -> Iterator[tuple[str, str, int]]:
+    """What it is, its text, and bytes that are added to it."""
+    yield "the working directory", spec.directory, 0
+    for number, text in enumerate(spec.arguments):
+        yield f"word {number} of command and args", text, 0
+    for name, value in spec.environment.items():
+        yield f'environment variable "{name[:100]}"', f"{name}={value}", prefix
