@@ -69,6 +69,13 @@ async def test_accounting_tells_exit_codes() -> None:
     assert past[2].state == "CANCELLED by 2001"
 
 
+async def test_accounting_is_asked_for_the_part_of_a_name_that_it_keeps() -> None:
+    name = f"11111111/alice/{'a' * 253}"
+    slurm = FakeSlurm(jobs={1: FakeJob(state="COMPLETED", node="c1", name=name[:255])})
+    found = await Slurm(slurm.run).past_named(user="alice", name=name, since=0)
+    assert [job.job_id for job in found] == [1]
+
+
 @given(st.text(max_size=80))
 def test_no_line_crashes_the_parsers(line: str) -> None:
     for parse in (_live_job, _past_job):

@@ -8,7 +8,7 @@ import pytest
 
 from slurmlet.supervisor.anchor import Anchor
 from slurmlet.supervisor.engines import engine_of
-from slurmlet.supervisor.engines.apptainer import arguments
+from slurmlet.supervisor.engines.apptainer import Apptainer, arguments
 from slurmlet.supervisor.engines.crun import Crun, oci_config
 from slurmlet.supervisor.engines.interface import ContainerSpec, Mount, Place
 
@@ -81,8 +81,32 @@ def test_only_root_keeps_capabilities() -> None:
 
 def test_cruns_own_errors_are_told() -> None:
     log = '{"msg": "no such file", "level": "error"}\nnoise\n{"msg": "x", "level": "warning"}\n'
-    assert Crun().error(log) == "no such file"
-    assert Crun().error("") == ""
+    assert Crun().error(log, code=1) == "no such file"
+    assert Crun().error("", code=1) == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "error"),
+    [
+        (
+            "FATAL:   stat /x: no such file or directory\n",
+            255,
+            "stat /x: no such file or directory",
+        ),
+        ("\x1b[31mFATAL:   too big\x1b[0m\n", 255, "too big"),
+        ("FATAL:   of the program's own\n", 1, ""),
+        ("started\nFATAL:   of the program's own\n", 255, ""),
+        ("", 255, ""),
+    ],
+)
+def test_apptainer_complains_in_place_of_the_container(output: str, code: int, error: str) -> None:
+    assert Apptainer().error(output, code=code) == error
+
+
+def test_names_that_break_the_script_of_apptainer_do_not_reach_it() -> None:
+    names = ("A_1", "_", "a.b", "A B", "1", "UID", "GID", "Ä", "")
+    assert [name for name in names if Apptainer().takes(name)] == ["A_1", "_"]
+    assert all(Crun().takes(name) for name in names)
 
 
 def test_apptainer_gets_mount_points_that_stay_in_the_root(tmp_path: Path) -> None:

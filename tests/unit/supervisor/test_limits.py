@@ -3,13 +3,14 @@
 import os
 import resource
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.supervisor.engines.interface import ContainerSpec
+from slurmlet.supervisor.engines.interface import ContainerSpec, Mount
 from slurmlet.supervisor.limits import MAX_TEXT, LimitError, check, room
 
 
@@ -52,7 +53,7 @@ def runs(made: ContainerSpec) -> bool:
         (spec(WORD="a\0secret"), 'variable "WORD" has a NUL character'),
         (spec("sh", "a\0"), "word 1 of command and args has a NUL"),
         (spec(WORD="secret\udcff"), 'variable "WORD" is not UTF-8'),
-        (spec(**{f"V{number}": "x" * 100_000 for number in range(70)}), "together, the kernel"),
+        (spec(**{f"V{number}": "x" * 100_000 for number in range(70)}), "together, at most"),
     ],
 )
 def test_what_cannot_be_started_is_named_with_a_remedy(made: ContainerSpec, words: str) -> None:
@@ -66,7 +67,9 @@ def test_what_cannot_be_started_is_named_with_a_remedy(made: ContainerSpec, word
 
 
 def test_paths_count_too() -> None:
-    assert "the working directory has a NUL" in problem(spec(directory="/a\0"))
+    assert "workingDir has a NUL" in problem(spec(directory="/a\0"))
+    message = replace(spec(), mounts=(Mount(source="/m", target="/a\0b"),))
+    assert "the path of a mount, '/a\\x00b', has a NUL" in problem(message)
 
 
 @pytest.mark.parametrize("name", ["BIG", "ÄÖ"])

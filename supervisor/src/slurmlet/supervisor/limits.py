@@ -3,13 +3,11 @@
 import resource
 from collections.abc import Iterator
 
-from slurmlet.supervisor.engines.interface import ContainerSpec
+from slurmlet.supervisor.engines.interface import MAX_ROOM, ContainerSpec
 
 MAX_TEXT = 32 * resource.getpagesize() - 1
 """Bytes of one argument, or of NAME=VALUE, without the NUL at its end: the kernel's
 MAX_ARG_STRLEN."""
-_MAX_ROOM = 6 * 1024 * 1024
-"""Bytes of all together, however large the stack: three quarters of the kernel's _STK_LIM."""
 _MIN_ROOM = 128 * 1024
 """The kernel's ARG_MAX, which holds however small the stack is."""
 _POINTER = 8
@@ -26,8 +24,8 @@ class LimitError(ValueError):
 def room() -> int:
     """Bytes that this process's children can be given as arguments and environment."""
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    quarter = _MAX_ROOM if soft == resource.RLIM_INFINITY else soft // 4
-    return max(min(quarter, _MAX_ROOM), _MIN_ROOM)
+    quarter = MAX_ROOM if soft == resource.RLIM_INFINITY else soft // 4
+    return max(min(quarter, MAX_ROOM), _MIN_ROOM)
 
 
 def check(spec: ContainerSpec, *, prefix: int, room: int) -> None:
@@ -50,14 +48,16 @@ def check(spec: ContainerSpec, *, prefix: int, room: int) -> None:
         total += size + 1 + _POINTER
     if total > room:
         raise LimitError(
-            f"command, args and environment take {total} bytes together, the kernel allows {room};"
+            f"command, args and environment take {total} bytes together, at most {room} fit here;"
             f" {_FILE}"
         )
 
 
 def _texts(spec: ContainerSpec, *, prefix: int) -> Iterator[tuple[str, str, int]]:
     """What it is, its text, and bytes that are added to it."""
-    yield "the working directory", spec.directory, 0
+    yield "workingDir", spec.directory, 0
+    for mount in spec.mounts:
+        yield f"the path of a mount, {mount.target[:100]!r},", mount.target, 0
     for number, text in enumerate(spec.arguments):
         yield f"word {number} of command and args", text, 0
     for name, value in spec.environment.items():

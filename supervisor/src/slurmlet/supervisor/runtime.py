@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from slurmlet.contracts.podproto import Plan
+from slurmlet.contracts.podproto import Event, Plan
 from slurmlet.supervisor import limits
 from slurmlet.supervisor.anchor import Anchor, children, container_init
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
@@ -24,7 +24,12 @@ from slurmlet.supervisor.oom import OomCounter
 from slurmlet.supervisor.process import Process, ProcessError, drain, open_null, spawn
 from slurmlet.supervisor.spec import SpecError, container_spec
 from slurmlet.supervisor.status import KILLED
-from slurmlet.supervisor.termination import make_message_file, message_path, read_message
+from slurmlet.supervisor.termination import (
+    log_end,
+    make_message_file,
+    message_path,
+    read_message,
+)
 from slurmlet.supervisor.volumes import Directories, VolumeError, container_mounts
 
 _DRAIN_TIMEOUT = 5.0
@@ -96,10 +101,12 @@ class EngineRuntime:
         directories: Directories,
         network: Network,
         replan: Callable[[], Awaitable[Plan | None]],
+        tell: Callable[[Event], None],
         hints: Hints | None = None,
     ) -> None:
         self._plan = plan
         self._replan = replan
+        self._tell = tell
         self._network = network
         self._hints = hints
         self._anchor = anchor
@@ -149,10 +156,7 @@ class EngineRuntime:
         bundle = self._directories.bundle(name, restart)
         message = f"{self._directories.memory}/messages/{name}.{restart}"
         spec = self._spec(container, image=image, message=message)
-        try:
-            limits.check(spec, prefix=self._engine.prefix, room=limits.room())
-        except limits.LimitError as error:
-            raise ProcessError(str(error)) from None
+        spec = self._possible(spec, name=name)
         uid = self._plan.pod["metadata"]["uid"]
         place = Place(
             id=f"slurmlet-{uid}-{name}-{restart}",
@@ -218,6 +222,29 @@ class EngineRuntime:
             group=_read_text(resolve_inside(image.rootfs, "/etc/group")),
             ids=self._anchor.ids,
         )
+
+    def _possible(self, spec: ContainerSpec, *, name: str) -> ContainerSpec:
+        """What of it the engine can bring into a container.
+
+        Raises:
+            ProcessError: no program can be given that.
+        """
+        engine = self._engine
+        left_out = [key for key in spec.environment if not engine.takes(key)]
+        if left_out:
+            message = (
+                f"Left out of the environment, because {engine.name} cannot set such names:"
+                f" {', '.join(left_out)}"
+            )
+            reason = "InvalidEnvironmentVariableNames"
+            self._tell(Event(reason=reason, message=message, kind="Warning", container=name))
+            kept = {key: spec.environment[key] for key in spec.environment if engine.takes(key)}
+            spec = replace(spec, environment=kept)
+        try:
+            limits.check(spec, prefix=engine.prefix, room=min(engine.room, limits.room()))
+        except limits.LimitError as error:
+            raise ProcessError(str(error)) from None
+        return spec
 
     def _standard_mounts(
         self, container: Mapping[str, Any], *, message: str, asked: tuple[Mount, ...]
@@ -322,8 +349,13 @@ class EngineStarted:
             end.cancel()
         self._log.finish()
         error = "" if self._failure in late else self._failure.result().decode(errors="replace")
-        if code != 0 and not error and self._error_file:
-            error = self._engine.error(_read_text(self._anchor.path(self._error_file)))
+        if code != 0 and not error:
+            said = (
+                _read_text(self._anchor.path(self._error_file))
+                if self._error_file
+                else log_end(self._log.text).decode(errors="replace")
+            )
+            error = self._engine.error(said, code=code)
         if error:
             return Exit(code=START_FAILED, error=error)
         code = code if code >= 0 else 128 - code

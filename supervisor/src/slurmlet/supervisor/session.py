@@ -215,6 +215,7 @@ class Session:
             directories=directories,
             network=network,
             replan=self._control.replan,
+            tell=self._control.tell,
             hints=Hints(sandbox.hints, pod=plan.pod) if sandbox else None,
         )
         if network.own:

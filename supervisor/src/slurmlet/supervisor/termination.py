@@ -39,11 +39,12 @@ def read_message(container: Mapping[str, Any], *, file: Path, log: LogText, fail
         with os.fdopen(descriptor, "rb") as opened:
             text = opened.read(MAX_MESSAGE)
     if not text and failed and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-        text = _log_end(log)
+        text = log_end(log)
     return text.decode(errors="replace")
 
 
-def _log_end(text: LogText) -> bytes:
+def log_end(text: LogText) -> bytes:
+    """The last lines of a log."""
     generation, offset = tail_start(text, _FALLBACK_LINES)
     # 80 lines are at most so much: each was cut at MAX_PART.
     limit = _FALLBACK_LINES * (MAX_PART + _STAMP)

@@ -17,6 +17,8 @@ _MAX_JOB = 2**31 - 1
 """What squeue takes for a job id. A single number that it does not spoils the whole question."""
 _UNKNOWN = "Invalid job id specified"
 """squeue, when slurmctld knows none of the jobs; of what is no id it says `Invalid job id: X`."""
+_KEPT_NAME = 255
+"""Bytes of a job's name that slurmdbd keeps; sacct compares whole names."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
 _EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
@@ -95,7 +97,8 @@ class Slurm:
             CommandError: the database did not answer.
         """
         start = datetime.fromtimestamp(since).strftime("%Y-%m-%dT%H:%M:%S")
-        argv = ["sacct", "-X", "-n", "-P", "-u", user, "--name", name, "-S", start]
+        kept = name.encode()[:_KEPT_NAME].decode(errors="ignore")
+        argv = ["sacct", "-X", "-n", "-P", "-u", user, "--name", kept, "-S", start]
         out = await self._run([*argv, "--format", _PAST])
         return [job for job in map(_past_job, out.splitlines()) if job]
 

@@ -1,5 +1,7 @@
 """Apptainer on the same root file system: it sees root of the pod's user namespace as its user."""
 
+import re
+
 from slurmlet.supervisor.engines.interface import ContainerSpec, Launch, Mount, Place
 from slurmlet.supervisor.files import make_mount_point
 
@@ -47,6 +49,11 @@ _CAPABILITIES = (
     "CAP_CHECKPOINT_RESTORE",
 )
 """All that Linux has; the mapped root that Apptainer starts as has every one of them."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_READ_ONLY = frozenset({"UID", "EUID", "GID"})
+_FATAL = re.compile(r"(?:\x1b\[\d*m)?FATAL: {3}(.+?)(?:\x1b\[\d*m)?\n?")
+_FAILED = 255
+"""How Apptainer ends when it cannot start a container."""
 _PREFIX = "APPTAINERENV_"
 """Marks what of Apptainer's own environment is the container's."""
 
@@ -54,6 +61,8 @@ _PREFIX = "APPTAINERENV_"
 class Apptainer:
     name = "apptainer"
     prefix = len(_PREFIX)
+    # Of the mebibyte in which its starter is told everything.
+    room = 1_000_000
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         root = place.anchor.path(place.rootfs)
@@ -75,8 +84,14 @@ class Apptainer:
             },
         )
 
-    def error(self, text: str) -> str:
-        return ""
+    def takes(self, name: str) -> bool:
+        # A shell's script brings the environment in; it ends at the first name that it cannot set.
+        return bool(_VARIABLE.fullmatch(name)) and name not in _READ_ONLY
+
+    def error(self, text: str, *, code: int) -> str:
+        # A container that has begun would have made more of its output than this line.
+        found = _FATAL.fullmatch(text) if code == _FAILED else None
+        return found[1] if found else ""
 
 
 def arguments(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from slurmlet.supervisor.engines.interface import (
     FAILURE_FD,
+    MAX_ROOM,
     OOM_SCORE,
     ContainerSpec,
     Launch,
@@ -32,6 +33,10 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 class Crun:
     name = "crun"
     prefix = 0
+    room = MAX_ROOM
+
+    def takes(self, name: str) -> bool:
+        return True
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         bundle = place.anchor.path(place.bundle)
@@ -57,7 +62,7 @@ class Crun:
             error_file=error_file,
         )
 
-    def error(self, text: str) -> str:
+    def error(self, text: str, *, code: int) -> str:
         messages = []
         for line in text.splitlines():
             try:

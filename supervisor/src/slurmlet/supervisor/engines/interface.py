@@ -9,6 +9,9 @@ from slurmlet.supervisor.anchor import Anchor
 OOM_SCORE = 500
 FAILURE_FD = 3
 """Where the engine finds, and hands on to the container, a pipe for why its command cannot run."""
+MAX_ROOM = 6 * 1024 * 1024
+"""Bytes of arguments and environment, however large the stack: three quarters of the kernel's
+_STK_LIM."""
 DEFAULT_CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -71,8 +74,8 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """The command that runs the container in the foreground, to be run inside the anchor, and the
-    file (of the anchor's namespace) in which the engine says why it could not. It must hand
-    FAILURE_FD on."""
+    file (of the anchor's namespace) in which the engine says why it could not; without one it says
+    so in place of the container's output. It must hand FAILURE_FD on."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
@@ -81,10 +84,16 @@ class Launch:
 
 class Engine(Protocol):
     """Turns a specification into a command; the container's process is PID 1 of its namespace.
-    `prefix` counts the bytes that it puts before each name of the environment."""
+    `prefix` counts the bytes that it puts before each name of the environment, `room` bounds the
+    bytes of arguments and environment."""
 
     name: str
     prefix: int
+    room: int
+
+    def takes(self, name: str) -> bool:
+        """Whether a variable of this name reaches the container."""
+        ...
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         """Write what the engine needs and return the command.
@@ -94,6 +103,7 @@ class Engine(Protocol):
         """
         ...
 
-    def error(self, text: str) -> str:
-        """The engine's own complaint in the content of `error_file`, empty if there is none."""
+    def error(self, text: str, *, code: int) -> str:
+        """The engine's own complaint, empty if there is none: in the content of `error_file` or in
+        the end of the output, after an end with this code."""
         ...
