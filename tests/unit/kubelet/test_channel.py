@@ -220,16 +220,22 @@ async def test_hello_plan_status(
             "data": {"colour": "green"},
         }
     )
+    docker = {".dockerconfigjson": "e30=", "note": "eA=="}
+    for name in ("registry", "other"):
+        metadata = {"namespace": "alice", "name": name}
+        world.api.add({"kind": "Secret", "metadata": metadata, "data": docker})
     container = {"name": "main", "envFrom": [{"configMapRef": {"name": "settings"}}]}
     token_source = {"serviceAccountToken": {"path": "token"}}
     volume = {"name": "access", "projected": {"sources": [token_source]}}
-    await with_job(world, containers=[container], volumes=[volume])
+    pulls = [{"name": "registry"}, {"name": "missing"}]
+    await with_job(world, containers=[container], volumes=[volume], imagePullSecrets=pulls)
     supervisor = await dial(client, port)
     await supervisor.send(HELLO)
     made = await supervisor.plan()
     assert audited(caplog) == [("plan", 101, UID)]
     assert made.pod["metadata"]["uid"] == UID
     assert made.config_maps == {"settings": {"colour": "green"}}
+    assert (made.pull_secrets, made.secrets) == ({"registry": {".dockerconfigjson": "e30="}}, {})
     assert base64.b64decode(made.volumes[0].files[0].data) == b"a-token"
     assert (made.pod_ip, made.host_ip, made.engine) == ("127.0.0.1", "127.0.0.1", "crun")
     assert (made.dns_servers, made.cluster_domain) == (("10.77.0.1",), "cluster.local")

@@ -13,6 +13,7 @@ def make_plan(
     contents: tuple[Volume, ...] = (),
     secrets: dict[str, dict[str, str]] | None = None,
     config_maps: dict[str, dict[str, str]] | None = None,
+    pull_secrets: dict[str, dict[str, str]] | None = None,
     **spec: Any,
 ) -> Plan:
     """A plan of namespace alice, pod web; `contents` are its volumes as the agent sends them."""
@@ -35,6 +36,7 @@ def make_plan(
         volumes=contents,
         secrets=secrets or {},
         config_maps=config_maps or {},
+        pull_secrets=pull_secrets or {},
         pod_ip="10.77.0.11",
         host_ip="10.77.0.12",
         service_env={"KUBERNETES_SERVICE_HOST": "10.77.0.1"},

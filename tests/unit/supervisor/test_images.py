@@ -81,6 +81,7 @@ class World:
             environment=self.environment,
             insecure=("registry.lab:5000",),
             timeout=20,
+            auth_file=self.directory / "auth.json",
         )
 
     def tell(self, reason: str, message: str) -> None:
@@ -95,6 +96,14 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return World(tmp_path)
+
+
+async def test_credentials_are_in_a_file_and_not_in_arguments(world: World) -> None:
+    (world.directory / "auth.json").write_text('{"auths": {"registry.lab:5000": {"auth": "x"}}}')
+    await world.images.ensure(NAME, policy="IfNotPresent", tell=world.tell)
+    inspect, copy, _ = world.calls()
+    for call in (inspect, copy):
+        assert f"--authfile={world.directory}/auth.json docker://" in call
 
 
 async def test_a_pull_resolves_unpacks_and_is_remembered(world: World) -> None:

@@ -102,7 +102,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedPlan:
-    """Asks for the plan again: of it only the ConfigMaps and Secrets of the environment count."""
+    """Asks for the plan again, of which ConfigMaps and Secrets count that are not of volumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,12 +213,15 @@ class Volume:
 class Plan:
     """What the supervisor runs: the pod as the API has it, the content of its volumes, and the
     ConfigMaps (text) and Secrets (base64) that its environment refers to, by name. An optional
-    one that does not exist is absent. `dns_servers` answer for Services below `cluster_domain`."""
+    one that does not exist is absent, and so is one of `pull_secrets`, of which only the keys with
+    Docker's configuration are there (base64). `dns_servers` answer for Services below
+    `cluster_domain`."""
 
     pod: Mapping[str, Any] = field(repr=False)
     volumes: tuple[Volume, ...] = ()
     config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    pull_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     pod_ip: str = ""
     host_ip: str = ""
     engine: str = ""

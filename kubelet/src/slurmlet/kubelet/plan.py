@@ -12,6 +12,7 @@ from slurmlet.kubelet import references, volumes
 from slurmlet.kubelet.references import CONFIG_MAP, SECRET, Found, Reference
 
 DEFAULT_TOKEN_SECONDS = 3600
+_DOCKER_KEYS = (".dockerconfigjson", ".dockercfg")
 _COLLECTIONS = {CONFIG_MAP: "configmaps", SECRET: "secrets"}
 
 
@@ -32,7 +33,7 @@ class NotReadyError(Exception):
 def pod_references(pod: Mapping[str, Any]) -> list[Reference]:
     """All references of a pod."""
     own = [item for each in references.containers(pod) for item in references.of_container(each)]
-    return [*references.of_volumes(pod), *own]
+    return [*references.of_volumes(pod), *references.of_pulls(pod), *own]
 
 
 async def fetch(api: Api, namespace: str, wanted: Iterable[Reference]) -> Found:
@@ -79,6 +80,7 @@ async def build(
         volumes=volumes.build(pod, found=found, tokens=tokens),
         config_maps=_data(CONFIG_MAP, in_env, found),
         secrets=_data(SECRET, in_env, found),
+        pull_secrets=_docker(pod, found),
         pod_ip=ip,
         host_ip=host_ip,
         engine=engine,
@@ -144,6 +146,14 @@ def _data(kind: str, wanted: set[tuple[str, str]], found: Found) -> dict[str, di
         name: dict(item.get("data") or {})
         for (item_kind, name), item in found.items()
         if item_kind == kind and item is not None and (kind, name) in wanted
+    }
+
+
+def _docker(pod: Mapping[str, Any], found: Found) -> dict[str, dict[str, str]]:
+    wanted = {(item.kind, item.name) for item in references.of_pulls(pod)}
+    return {
+        name: {key: data[key] for key in _DOCKER_KEYS if key in data}
+        for name, data in _data(SECRET, wanted, found).items()
     }
 
 

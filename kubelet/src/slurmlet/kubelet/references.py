@@ -64,6 +64,15 @@ def of_container(container: Mapping[str, Any]) -> list[Reference]:
     return found
 
 
+def of_pulls(pod: Mapping[str, Any]) -> list[Reference]:
+    """What pulling the pod's images may need; a pod starts without it, as with kubelet."""
+    return [
+        Reference(kind=SECRET, name=item["name"], where="imagePullSecrets", optional=True)
+        for item in pod["spec"].get("imagePullSecrets") or []
+        if item.get("name")
+    ]
+
+
 def containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """All containers, in the order in which they start."""
     spec = pod["spec"]

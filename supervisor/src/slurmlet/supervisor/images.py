@@ -70,12 +70,14 @@ class Images:
         environment: Mapping[str, str],
         insecure: tuple[str, ...],
         timeout: float,
+        auth_file: Path,
     ) -> None:
         self._cache = cache
         self._anchor = anchor
         self._environment = environment
         self._insecure = insecure
         self._timeout = timeout
+        self._auth_file = auth_file
 
     async def ensure(self, text: str, *, policy: str | None, tell: Tell) -> Image:
         """The image of a container, pulled if its policy asks for it.
@@ -132,6 +134,7 @@ class Images:
                 "inspect",
                 "--raw",
                 *self._tls("--tls-verify", name),
+                *self._authentication(),
                 _url(name.reference()),
             ],
             environment=self._environment,
@@ -155,6 +158,7 @@ class Images:
                     "copy",
                     "--quiet",
                     *self._tls("--src-tls-verify", name),
+                    *self._authentication(),
                     _url(name.pinned(digest)),
                     f"oci:{layout}:{_TAG}",
                 ],
@@ -218,6 +222,10 @@ class Images:
 
     def _tls(self, option: str, name: ImageName) -> list[str]:
         return [f"{option}=false"] if name.registry in self._insecure else []
+
+    def _authentication(self) -> list[str]:
+        """Without pull secrets a registry sees what its user logged in as on the cluster."""
+        return [f"--authfile={self._auth_file}"] if self._auth_file.exists() else []
 
     @asynccontextmanager
     async def _locked(self, digest: str) -> AsyncIterator[None]:

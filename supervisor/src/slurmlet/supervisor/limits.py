@@ -2,8 +2,9 @@
 
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 
-from slurmlet.supervisor.engines.interface import MAX_ROOM, ContainerSpec
+from slurmlet.supervisor.engines.interface import MAX_ROOM, ContainerSpec, Engine
 
 MAX_TEXT = 32 * resource.getpagesize() - 1
 """Bytes of one argument, or of NAME=VALUE, without the NUL at its end: the kernel's
@@ -26,6 +27,22 @@ def room() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
     quarter = MAX_ROOM if soft == resource.RLIM_INFINITY else soft // 4
     return max(min(quarter, MAX_ROOM), _MIN_ROOM)
+
+
+def possible(
+    spec: ContainerSpec, engine: Engine, *, room: int
+) -> tuple[ContainerSpec, tuple[str, ...]]:
+    """A container as the engine can start it, and the names of variables that are left out for it;
+    arguments and environment together may take `room` bytes.
+
+    Raises:
+        LimitError: it cannot.
+    """
+    kept = {name: value for name, value in spec.environment.items() if engine.takes(name)}
+    left_out = tuple(name for name in spec.environment if name not in kept)
+    spec = replace(spec, environment=kept)
+    check(spec, prefix=engine.prefix, room=min(engine.room, room))
+    return spec, left_out
 
 
 def check(spec: ContainerSpec, *, prefix: int, room: int) -> None:

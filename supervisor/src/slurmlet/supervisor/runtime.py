@@ -16,12 +16,14 @@ from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, 
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
 from slurmlet.supervisor.files import make_mount_point, read_text, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
-from slurmlet.supervisor.images import Image, Images, Tell
+from slurmlet.supervisor.images import Image, ImageError, Images, Tell
 from slurmlet.supervisor.init import with_init
-from slurmlet.supervisor.logs import LogFile, copy_output
+from slurmlet.supervisor.launching import spawn_logged
+from slurmlet.supervisor.logs import LogFile
 from slurmlet.supervisor.network import Network
 from slurmlet.supervisor.oom import OomCounter
-from slurmlet.supervisor.process import Process, ProcessError, drain, open_null, spawn
+from slurmlet.supervisor.process import Process, ProcessError
+from slurmlet.supervisor.pullsecrets import give_credentials
 from slurmlet.supervisor.spec import SpecError, container_spec
 from slurmlet.supervisor.status import KILLED
 from slurmlet.supervisor.termination import (
@@ -136,17 +138,29 @@ class EngineRuntime:
         await self._anchor.mount(
             "tmpfs", f"{self._directories.memory}/shm", options="mode=1777,nosuid,nodev,noexec"
         )
+        self._take_credentials()
 
     async def pull(self, container: Mapping[str, Any], *, tell: Tell) -> Image:
-        return await self._images.ensure(
-            container.get("image") or "", policy=container.get("imagePullPolicy"), tell=tell
-        )
+        try:
+            return await self._images.ensure(
+                container.get("image") or "", policy=container.get("imagePullPolicy"), tell=tell
+            )
+        except ImageError:
+            if self._plan.pod["spec"].get("imagePullSecrets"):
+                await self.refresh()
+            raise
 
     async def refresh(self) -> None:
         new = await self._replan()
         if new:
             # The rest is how the pod was made.
-            self._plan = replace(self._plan, config_maps=new.config_maps, secrets=new.secrets)
+            self._plan = replace(
+                self._plan,
+                config_maps=new.config_maps,
+                secrets=new.secrets,
+                pull_secrets=new.pull_secrets,
+            )
+            self._take_credentials()
 
     async def start(
         self, container: Mapping[str, Any], *, image: Image, restart: int, log: LogFile
@@ -170,7 +184,7 @@ class EngineRuntime:
             await self._mount_root(image, layer=layer, bundle=bundle)
             make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
             launch = self._engine.launch(with_init(spec, pod=self._plan.pod), place)
-            process, copies, failure = self._spawn(
+            process, copies, failure = spawn_logged(
                 self._anchor.enter(launch.arguments), environment=launch.environment, log=log
             )
         except OSError as error:
@@ -223,28 +237,31 @@ class EngineRuntime:
             ids=self._anchor.ids,
         )
 
-    def _possible(self, spec: ContainerSpec, *, name: str) -> ContainerSpec:
-        """What of it the engine can bring into a container.
+    def _take_credentials(self) -> None:
+        path = self._anchor.path(self._directories.auth_file)
+        try:
+            problems = give_credentials(self._plan, path)
+        except OSError as error:
+            raise ProcessError(f"{error.filename}: {error.strerror}") from None
+        if problems:
+            message = f"Unable to use some image pull secrets: {'; '.join(problems)}"
+            reason = "FailedToRetrieveImagePullSecret"
+            self._tell(Event(reason=reason, message=message, kind="Warning"))
 
-        Raises:
-            ProcessError: no program can be given that.
-        """
-        engine = self._engine
-        left_out = [key for key in spec.environment if not engine.takes(key)]
+    def _possible(self, spec: ContainerSpec, *, name: str) -> ContainerSpec:
+        """What of it the engine can bring into a container. Raises ProcessError."""
+        try:
+            kept, left_out = limits.possible(spec, self._engine, room=limits.room())
+        except limits.LimitError as error:
+            raise ProcessError(str(error)) from None
         if left_out:
             message = (
-                f"Left out of the environment, because {engine.name} cannot set such names:"
+                f"Left out of the environment, because {self._engine.name} cannot set such names:"
                 f" {', '.join(left_out)}"
             )
             reason = "InvalidEnvironmentVariableNames"
             self._tell(Event(reason=reason, message=message, kind="Warning", container=name))
-            kept = {key: spec.environment[key] for key in spec.environment if engine.takes(key)}
-            spec = replace(spec, environment=kept)
-        try:
-            limits.check(spec, prefix=engine.prefix, room=min(engine.room, limits.room()))
-        except limits.LimitError as error:
-            raise ProcessError(str(error)) from None
-        return spec
+        return kept
 
     def _standard_mounts(
         self, container: Mapping[str, Any], *, message: str, asked: tuple[Mount, ...]
@@ -273,36 +290,6 @@ class EngineRuntime:
             f"{layer}/root",
             options=f"userxattr,lowerdir={image.rootfs},upperdir={layer}/upper,workdir={layer}/work",
         )
-
-    def _spawn(
-        self, arguments: list[str], *, environment: Mapping[str, str], log: LogFile
-    ) -> tuple[Process, list[asyncio.Task[None]], asyncio.Task[bytes]]:
-        """The engine's process, who copies its output, and who reads why the command cannot run."""
-        out, out_write = os.pipe()
-        err, err_write = os.pipe()
-        failure, failure_write = os.pipe()
-        try:
-            with open_null() as null:
-                process = spawn(
-                    arguments,
-                    environment=environment,
-                    stdin=null,
-                    stdout=out_write,
-                    stderr=err_write,
-                    more=(failure_write,),
-                )
-        except ProcessError:
-            for reader in (out, err, failure):
-                os.close(reader)
-            raise
-        finally:
-            for writer in (out_write, err_write, failure_write):
-                os.close(writer)
-        copies = [
-            asyncio.create_task(copy_output(out, "stdout", log)),
-            asyncio.create_task(copy_output(err, "stderr", log)),
-        ]
-        return process, copies, asyncio.create_task(drain(failure))
 
 
 class EngineStarted:

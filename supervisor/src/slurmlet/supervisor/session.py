@@ -210,6 +210,7 @@ class Session:
                 environment=self._environment,
                 insecure=supervisor.insecure_registries,
                 timeout=supervisor.pull_timeout,
+                auth_file=anchor.path(directories.auth_file),
             ),
             volumes=await make_volumes(plan, anchor=anchor, directories=directories),
             directories=directories,

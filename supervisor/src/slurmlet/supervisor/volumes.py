@@ -30,6 +30,10 @@ class Directories:
     scratch: str
     memory: str
 
+    @property
+    def auth_file(self) -> str:
+        return f"{self.memory}/auth.json"
+
     def container(self, name: str, restart: int) -> str:
         return f"{self.scratch}/containers/{name}.{restart}"
 
