@@ -16,8 +16,8 @@ _OLD_CONFIG = ".dockercfg"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """`auths` is that table of Docker's configuration: registry → base64 of USER:PASSWORD. `problems`
-    are for the pod's author and hold no value."""
+    """`auths` is that table of Docker's configuration: registry → base64 of USER:PASSWORD.
+    `problems` are for the pod's author and hold no value."""
 
     auths: Mapping[str, str] = field(repr=False)
     problems: tuple[str, ...] = ()

@@ -117,6 +117,7 @@ class EngineRuntime:
         self._volumes = volumes
         self._directories = directories
         self._oom = OomCounter()
+        self._refused = False
         self._sysfs = f"{directories.memory}/sys" if network.own else "/sys"
 
     async def prepare(self) -> None:
@@ -141,13 +142,14 @@ class EngineRuntime:
         self._take_credentials()
 
     async def pull(self, container: Mapping[str, Any], *, tell: Tell) -> Image:
+        if self._refused and self._plan.pod["spec"].get("imagePullSecrets"):
+            await self.refresh()
         try:
             return await self._images.ensure(
                 container.get("image") or "", policy=container.get("imagePullPolicy"), tell=tell
             )
         except ImageError:
-            if self._plan.pod["spec"].get("imagePullSecrets"):
-                await self.refresh()
+            self._refused = True
             raise
 
     async def refresh(self) -> None:
