@@ -29,6 +29,7 @@ MAP = parse(
     sharedTrust = true
     [namespaces."ml-prod-*"]
     user = "mlprod"
+    sharedTrust = true
     [namespaces.ml-prod-x]
     user = "x"
     """
@@ -93,8 +94,74 @@ def test_a_mistake_is_named_at_load(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+ALICE = '[namespaces.a]\nuser = "alice"\n'
+SAME_NAME = 'default = "same-name"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "also"),
+    [
+        ('[namespaces."a-*"]\nuser = "alice"', "all namespaces that match"),
+        ('[namespaces."a?"]\nuser = "alice"', "all namespaces that match"),
+        (f'{ALICE}[namespaces.b]\nuser = "alice"\nsharedTrust = true', "namespaces 'b'"),
+        (f'[namespaces.b]\nuser = "alice"\nsharedTrust = true\n{ALICE}', "namespaces 'b'"),
+    ],
+)
+def test_who_shares_a_user_has_to_say_so(text: str, also: str) -> None:
+    with pytest.raises(IdentityError) as caught:
+        parse(text)
+    assert f"'alice' is also the user of {also}; set sharedTrust = true" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ALICE}sharedTrust = true\n[namespaces.b]\nuser = 'alice'\nsharedTrust = true",
+        '[namespaces."a-*"]\nuser = "alice"\nsharedTrust = true',
+    ],
+)
+def test_what_is_said_or_not_shared_loads(text: str) -> None:
+    parse(text)
+
+
+def test_same_name_gives_nobody_the_user_of_another_namespace() -> None:
+    with pytest.raises(IdentityError, match="would run as the user of 'a'; ask the administrator"):
+        parse(f"{SAME_NAME}{ALICE}").lookup("alice")
+    assert parse(f"{SAME_NAME}{ALICE}sharedTrust = true").lookup("alice").user == "alice"
+
+
+@given(
+    st.dictionaries(
+        st.text(alphabet="ab*", min_size=1, max_size=3),
+        st.fixed_dictionaries({"user": st.sampled_from(["a", "b"]), "sharedTrust": st.booleans()}),
+        max_size=4,
+    ),
+    st.sampled_from(["deny", "same-name"]),
+)
+def test_two_namespaces_of_one_user_have_said_so(
+    namespaces: dict[str, dict[str, Any]], default: str
+) -> None:
+    try:
+        loaded = parse_identity_map({"default": default, "namespaces": namespaces})
+    except IdentityError:
+        return
+    names = ["a", "b", "aa", "ab", "ba", "bb"]
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            user = loaded.lookup(name).user
+        except IdentityError:
+            continue
+        first = seen.setdefault(user, name)
+        entries = [item for item in loaded.namespaces.values() if item.user == user]
+        assert first == name or (entries and all(item.sharedTrust for item in entries))
+
+
 def test_globs_of_equal_length_that_never_meet_are_fine() -> None:
-    both = parse('[namespaces."a-*"]\nuser = "a"\n[namespaces."b-*"]\nuser = "b"')
+    shared = 'user = "{}"\nsharedTrust = true\n'
+    both = parse(
+        f'[namespaces."a-*"]\n{shared.format("a")}[namespaces."b-*"]\n{shared.format("b")}'
+    )
     assert both.lookup("b-1").user == "b"
 
 
@@ -102,7 +169,7 @@ GLOBS = st.text(alphabet="ab-*?", min_size=1, max_size=5)
 
 
 @given(
-    st.dictionaries(GLOBS, st.just({"user": "u"}), max_size=4),
+    st.dictionaries(GLOBS, st.just({"user": "u", "sharedTrust": True}), max_size=4),
     st.text(alphabet="ab-", min_size=1, max_size=6),
 )
 def test_a_map_that_loads_is_never_ambiguous(

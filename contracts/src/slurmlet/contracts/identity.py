@@ -19,7 +19,10 @@ class IdentityError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What pods of a namespace run as; empty tuples allow what Slurm allows the user."""
+    """What pods of a namespace run as; empty tuples allow what Slurm allows the user.
+
+    `sharedTrust` says that pods of other namespaces may run as the same user.
+    """
 
     user: str
     accounts: tuple[str, ...] = ()
@@ -55,19 +58,30 @@ class IdentityMap:
                 )
             return self.namespaces[longest[-1]]
         if self.default == "same-name" and _USER.fullmatch(namespace):
-            return Identity(user=namespace)
+            return self._same_name(namespace)
         raise IdentityError(
             f"namespace {namespace!r} is not mapped to a Unix user;"
             " ask the administrator to add it to the identity map"
         )
+
+    def _same_name(self, namespace: str) -> Identity:
+        for pattern, identity in self.namespaces.items():
+            if identity.user == namespace and not identity.sharedTrust:
+                raise IdentityError(
+                    f"namespace {namespace!r} would run as the user of {pattern!r}; ask the"
+                    " administrator to set sharedTrust = true there, or to add an entry for"
+                    f" {namespace!r}"
+                )
+        return Identity(user=namespace)
 
 
 def parse_identity_map(data: Mapping[str, object]) -> IdentityMap:
     """The map of a parsed identity.toml.
 
     Raises:
-        IdentityError: a key, a user name or a pattern that cannot be used, or two globs of equal
-            length that match the same namespaces.
+        IdentityError: a key, a user name or a pattern that cannot be used, two globs of equal
+            length that match the same namespaces, or a user of several namespaces where
+            `sharedTrust` does not say that this is meant.
     """
     try:
         parsed = decode(IdentityMap, data, path="identity.toml")
@@ -83,11 +97,33 @@ def parse_identity_map(data: Mapping[str, object]) -> IdentityMap:
                 f"identity.toml.namespaces.{pattern}.user: {identity.user!r} is no Unix user name"
             )
     _refuse_ambiguous(list(parsed.namespaces))
+    _refuse_unsaid_sharing(parsed)
     return parsed
 
 
+def _refuse_unsaid_sharing(parsed: IdentityMap) -> None:
+    """One uid is one trust domain: pods of one user can reach each other's processes and files."""
+    users: dict[str, list[str]] = {}
+    for pattern, identity in parsed.namespaces.items():
+        users.setdefault(identity.user, []).append(pattern)
+    for pattern, identity in parsed.namespaces.items():
+        others = [repr(other) for other in users[identity.user] if other != pattern]
+        if identity.sharedTrust or not (others or _is_glob(pattern)):
+            continue
+        shared = f"namespaces {', '.join(others[:3])}" if others else "all namespaces that match"
+        raise IdentityError(
+            f"identity.toml.namespaces.{pattern}.user: {identity.user!r} is also the user of"
+            f" {shared}; set sharedTrust = true if their pods may reach each other's processes and"
+            " files, or give each a user of its own"
+        )
+
+
+def _is_glob(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern
+
+
 def _refuse_ambiguous(patterns: list[str]) -> None:
-    globs = [pattern for pattern in patterns if "*" in pattern or "?" in pattern]
+    globs = [pattern for pattern in patterns if _is_glob(pattern)]
     for index, first in enumerate(globs):
         for second in globs[index + 1 :]:
             if len(first) == len(second) and _overlap(first, second):
