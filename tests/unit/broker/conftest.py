@@ -66,6 +66,7 @@ def _site(directory: Path) -> Site:
             groups=(gid,) if root else tuple(os.getgroups()),
             home=str(home),
             shell="/bin/bash",
+            known_as="alice",
         ),
         settings=Settings(
             cluster=Cluster(name="lab"),
@@ -73,6 +74,7 @@ def _site(directory: Path) -> Site:
                 munge="",
                 sbatch=str(directory / "sbatch"),
                 scancel=str(directory / "scancel"),
+                squeue=str(directory / "squeue"),
                 submit_timeout=5.0,
             ),
             identity_file="identity.toml",

@@ -9,7 +9,13 @@ from slurmlet.contracts.brokerproto import RefusedError
 from slurmlet.contracts.identity import Identity, IdentityMap
 
 ALICE = Account(
-    name="alice", uid=2001, gid=2001, groups=(2001,), home="/home/alice", shell="/bin/bash"
+    name="alice",
+    uid=2001,
+    gid=2001,
+    groups=(2001,),
+    home="/home/alice",
+    shell="/bin/bash",
+    known_as="alice",
 )
 MAP = IdentityMap(namespaces={"alice": Identity(user="alice")})
 
@@ -42,8 +48,16 @@ def test_the_map_cannot_lower_the_least_uid_below_1000() -> None:
 
 
 def test_a_user_that_does_not_exist() -> None:
-    with pytest.raises(RefusedError, match="does not exist"):
+    with pytest.raises(RefusedError, match=r"does not exist.*ask the administrator"):
         account_of("alice", identities=MAP, find=lambda _: None)
+
+
+def test_a_second_name_of_a_uid_shares_it_only_if_that_is_said() -> None:
+    account = dataclasses.replace(ALICE, known_as="bob")
+    with pytest.raises(RefusedError, match="has the uid of 'bob' and sharedTrust is not set"):
+        account_of("alice", identities=MAP, find=lambda _: account)
+    said = IdentityMap(namespaces={"alice": Identity(user="alice", sharedTrust=True)})
+    assert account_of("alice", identities=said, find=lambda _: account)[1] == account
 
 
 def test_a_good_account_is_found() -> None:

@@ -94,6 +94,40 @@ def test_an_unmapped_namespace_is_refused(site: Site) -> None:
         ask(site, Cancel(namespace="bob", job_id=1))
 
 
+@pytest.mark.parametrize(
+    ("squeue", "done"),
+    [
+        ("alice|slurmlet:lab:gone/web:{uid}:1", True),
+        ("alice|slurmlet:lab:bob/web:{uid}:1", False),
+        ("alice|slurmlet:other:gone/web:{uid}:1", False),
+        ("alice|mine\nalice|slurmlet:lab:gone/web:{uid}:1", False),
+        ("carol|slurmlet:lab:gone/web:{uid}:1", False),
+        ("", False),
+    ],
+)
+def test_a_pod_s_job_from_before_the_map_was_changed_ends_as_its_user(
+    site: Site, squeue: str, done: bool
+) -> None:
+    called = Path(site.account.home) / "called"
+    site.command("scancel", f"id -u > '{called}'")
+    site.command("squeue", f"test \"$2\" = --jobs=7 && echo '{squeue.format(uid=UID)}'")
+    request = Cancel(namespace="gone", job_id=7)
+    if not done:
+        with pytest.raises(RefusedError, match="'gone' is not mapped"):
+            ask(site, request)
+        assert not called.exists()
+        return
+    assert ask(site, request)[0] == Answer()
+    assert called.read_text().strip() == str(site.account.uid)
+
+
+def test_what_slurm_denies_stays_denied_for_jobs_that_are_no_pod_s(site: Site) -> None:
+    site.command("scancel", "echo 'scancel: error: Access/permission denied' >&2; exit 1")
+    site.command("squeue", "echo 'bob|his own'")
+    reply, _ = ask(site, Cancel(namespace="alice", job_id=7))
+    assert reply == Answer(error="Access/permission denied")
+
+
 def test_a_hanging_sbatch_is_killed_and_may_be_retried(site: Site) -> None:
     site.command("sbatch", f"echo $$ > '{site.account.home}/pid'; sleep 60 & wait")
     broker = dataclasses.replace(site.settings.broker, submit_timeout=0.5)

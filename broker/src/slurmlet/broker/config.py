@@ -31,6 +31,7 @@ class Broker:
     agent_user: str = "slurmlet"
     sbatch: str = "/usr/bin/sbatch"
     scancel: str = "/usr/bin/scancel"
+    squeue: str = "/usr/bin/squeue"
     munge: str = "/usr/bin/munge"
     path: str = "/usr/local/bin:/usr/bin:/bin"
     lang: str = "C.UTF-8"
@@ -69,7 +70,7 @@ def load_settings(path: str, *, identity_file: str, owner: int = 0) -> Settings:
             f"{path}: cluster.state_dir: {cluster.state_dir!r} is no absolute path over"
             " {home}, {user} and {cluster}"
         )
-    for name in ("sbatch", "scancel"):
+    for name in ("sbatch", "scancel", "squeue"):
         if not getattr(broker, name).startswith("/"):
             raise ConfigError(f"{path}: broker.{name}: give an absolute path")
     if broker.munge and not broker.munge.startswith("/"):

@@ -20,7 +20,8 @@ _NO_LOGIN = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A Unix user as the name service knows it; `groups` are all of its group ids."""
+    """A Unix user as the name service knows it; `groups` are all of its group ids, `known_as` is
+    the name that it has for the uid, which several names may share."""
 
     name: str
     uid: int
@@ -28,6 +29,7 @@ class Account:
     groups: tuple[int, ...]
     home: str
     shell: str
+    known_as: str
 
 
 def account_of(
@@ -44,10 +46,20 @@ def account_of(
         raise RefusedError(str(error)) from None
     account = find(identity.user)
     if account is None:
-        raise RefusedError(f"user {identity.user!r} of namespace {namespace!r} does not exist here")
+        raise RefusedError(
+            f"user {identity.user!r} of namespace {namespace!r} does not exist here;"
+            " ask the administrator to make the user or to correct the identity map"
+        )
     problem = _account_problem(account, least=max(identities.minUid, MIN_UID))
+    if account.known_as != account.name and not identity.sharedTrust:
+        problem = problem or (
+            f"has the uid of {account.known_as!r} and sharedTrust is not set for the namespace"
+        )
     if problem:
-        raise RefusedError(f"user {identity.user!r} of namespace {namespace!r} {problem}")
+        raise RefusedError(
+            f"user {identity.user!r} of namespace {namespace!r} {problem};"
+            " ask the administrator, the identity map decides who runs pods"
+        )
     return identity, account
 
 
@@ -78,6 +90,11 @@ def authorised_options(
                 f" permitted are {', '.join(allowed)}"
             )
     return result
+
+
+def may_run(account: Account, identities: IdentityMap) -> bool:
+    """Whether the account may run anything, whatever the map says about namespaces."""
+    return _account_problem(account, least=max(identities.minUid, MIN_UID)) is None
 
 
 def _account_problem(account: Account, *, least: int) -> str | None:

@@ -40,7 +40,8 @@ def serve(listener: socket.socket, settings: Settings) -> None:
     broker = settings.broker
     life = (
         broker.request_timeout * 2
-        + max(broker.submit_timeout, broker.cancel_timeout, broker.read_timeout)
+        # A submission looks at the user's home first; a cancellation may take three commands.
+        + max(broker.read_timeout + broker.submit_timeout, broker.cancel_timeout * 3)
         + _SLACK
     )
     running: dict[int, float] = {}

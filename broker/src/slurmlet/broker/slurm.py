@@ -74,6 +74,11 @@ def cancelled(*, code: int | None, stderr: str) -> Answer:
     return Answer(error=text or f"scancel ended with code {code}", retry=passing(text))
 
 
+def denied(text: str) -> bool:
+    """Whether Slurm says that the job is somebody else's."""
+    return "permission denied" in text.lower()
+
+
 def sentence(stderr: str) -> str:
     """Slurm's complaint in one line: without program names, repetitions and odd characters."""
     parts: list[str] = []

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from slurmlet.broker.config import Settings, load_identity_map
 from slurmlet.broker.credential import CredentialError, credential
-from slurmlet.broker.policy import Account, account_of, authorised_options
-from slurmlet.broker.process import call_as, execute
-from slurmlet.broker.slurm import cancelled, submitted
-from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, Request, Submit
+from slurmlet.broker.homes import prepare
+from slurmlet.broker.policy import Account, account_of, authorised_options, may_run
+from slurmlet.broker.process import call_as, execute, run_as_self
+from slurmlet.broker.slurm import MAX_MESSAGE, cancelled, denied, submitted
+from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, RefusedError, Request, Submit
 from slurmlet.contracts.identity import Identity, IdentityMap
 from slurmlet.contracts.names import (
     ENV_AGENT,
@@ -45,11 +46,11 @@ def answer(
         ConfigError: the identity map cannot be used.
     """
     identities = load(settings.identity_file)
+    if isinstance(request, Cancel):
+        return cancel(request, identities=identities, settings=settings, find=find), b""
     identity, account = account_of(request.namespace, identities=identities, find=find)
     if isinstance(request, Submit):
         return submit(request, identity=identity, account=account, settings=settings), b""
-    if isinstance(request, Cancel):
-        return cancel(request, account=account, settings=settings), b""
     return read_log(request, account=account, settings=settings)
 
 
@@ -66,7 +67,15 @@ def find_account(name: str) -> Account | None:
         groups=tuple(sorted(set(os.getgrouplist(entry.pw_name, entry.pw_gid)))),
         home=entry.pw_dir,
         shell=entry.pw_shell,
+        known_as=_name_of(entry.pw_uid) or entry.pw_name,
     )
+
+
+def _name_of(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 def submit(request: Submit, *, identity: Identity, account: Account, settings: Settings) -> Answer:
@@ -86,6 +95,9 @@ def submit(request: Submit, *, identity: Identity, account: Account, settings: S
         settings.broker.sbatch,
         *sbatch_argv(job, cluster=settings.cluster.name, boot_output=output),
     ]
+    problem = _unusable(boot, account=account, timeout=settings.broker.read_timeout)
+    if problem:
+        return Answer(error=problem, retry=True)
     try:
         signed = credential(
             settings.broker.munge, uid=account.uid, pod_uid=request.uid, mode=request.sandbox
@@ -100,13 +112,11 @@ def submit(request: Submit, *, identity: Identity, account: Account, settings: S
     if signed:
         environment[ENV_CREDENTIAL] = signed
 
-    def work() -> None:
-        # The umask makes every directory 0700.
-        boot.mkdir(parents=True, exist_ok=True)
-        execute(argv, environment=environment)
-
     ended = call_as(
-        account, work, stdin=JOB_SCRIPT.encode(), timeout=settings.broker.submit_timeout
+        account,
+        lambda: execute(argv, environment=environment),
+        stdin=JOB_SCRIPT.encode(),
+        timeout=settings.broker.submit_timeout,
     )
     return submitted(
         code=ended.code,
@@ -116,9 +126,64 @@ def submit(request: Submit, *, identity: Identity, account: Account, settings: S
     )
 
 
-def cancel(request: Cancel, *, account: Account, settings: Settings) -> Answer:
-    """scancel as the user, so that Slurm itself refuses jobs of others."""
-    argv = [settings.broker.scancel, str(request.job_id)]
+def _unusable(directory: Path, *, account: Account, timeout: float) -> str | None:
+    """Why the user cannot keep state in a directory, or None. It can be mended without the pod
+    being changed, so every such problem passes."""
+    # The umask of the child makes every directory 0700.
+    ended = call_as(account, lambda: prepare(directory, home=Path(account.home)), timeout=timeout)
+    if ended.code is None:
+        return f"the file system of {directory} did not answer in {timeout:.0f} s"
+    return ended.stderr.decode(errors="replace")[:MAX_MESSAGE] if ended.code else None
+
+
+def cancel(
+    request: Cancel,
+    *,
+    identities: IdentityMap,
+    settings: Settings,
+    find: Callable[[str], Account | None],
+) -> Answer:
+    """scancel as the user of the namespace, so that Slurm itself refuses jobs of others; a pod's
+    job from before the map was changed is cancelled as the user that it still has.
+
+    Raises:
+        RefusedError: the namespace has no user, and the job is not known as one of its pods'.
+    """
+    try:
+        _, account = account_of(request.namespace, identities=identities, find=find)
+    except RefusedError:
+        former = _owner(request, identities=identities, settings=settings, find=find)
+        if former is None:
+            raise
+        return _scancel(request.job_id, account=former, settings=settings)
+    reply = _scancel(request.job_id, account=account, settings=settings)
+    if reply.error and denied(reply.error):
+        former = _owner(request, identities=identities, settings=settings, find=find)
+        if former is not None and former.uid != account.uid:
+            return _scancel(request.job_id, account=former, settings=settings)
+    return reply
+
+
+def _owner(
+    request: Cancel,
+    *,
+    identities: IdentityMap,
+    settings: Settings,
+    find: Callable[[str], Account | None],
+) -> Account | None:
+    """Whose job this is, if its comment says that it is a pod's of the namespace. Users can write
+    that on their own jobs only."""
+    argv = [settings.broker.squeue, "--noheader", f"--jobs={request.job_id}", "--format=%u|%k"]
+    ended = run_as_self(argv, stdin=b"", timeout=settings.broker.cancel_timeout)
+    name, _, comment = ended.stdout.decode(errors="replace").partition("|")
+    if not comment.startswith(f"slurmlet:{settings.cluster.name}:{request.namespace}/"):
+        return None
+    account = find(name)
+    return account if account and may_run(account, identities) else None
+
+
+def _scancel(job_id: int, *, account: Account, settings: Settings) -> Answer:
+    argv = [settings.broker.scancel, str(job_id)]
     environment = _environment(account, settings)
     ended = call_as(
         account,
