@@ -127,6 +127,7 @@ class World:
             key=KEY,
             touch=lambda record: self.touched.append(record.key),
             orphaned=self.orphaned.append,
+            nodes=dict,
         )
         self.controller = Controller(
             api=api,

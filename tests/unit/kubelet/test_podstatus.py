@@ -270,3 +270,12 @@ def test_phases_never_go_back_and_ends_are_complete(
             assert "terminated" in main_state(status)
             assert condition(status, "Ready")["status"] == "False"
             assert condition(status, "ContainersReady")["status"] == "False"
+
+
+def test_a_job_whose_files_could_not_be_opened_says_what_that_means() -> None:
+    """slurmstepd's own way to say so is RaisedSignal:53."""
+    ended = job("FAILED", reason="RaisedSignal:53(Real-time signal 19)")
+    status = status_of(Known(job=ended))
+    assert status["phase"] == "Failed"
+    assert "the home directory of its user is not there, full or not writable" in status["message"]
+    assert "node c1" in status["message"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.kubelet.slurm.states import TABLE, Meaning, hopeless, observe
+from slurmlet.kubelet.slurm.states import TABLE, Meaning, observe, remedy
 
 # slurm_protocol_defs.c, job_state_string and job_state_string_complete.
 SLURM_STATES = [
@@ -74,7 +74,7 @@ def test_the_site_s_doing_is_a_disruption() -> None:
 
 
 def test_hopeless_reasons() -> None:
-    assert hopeless("PartitionTimeLimit")
-    assert hopeless("(BadConstraints)")
-    assert not hopeless("Resources")
-    assert not hopeless("")
+    assert "slurmlet.io/time" in remedy("PartitionTimeLimit")
+    assert "slurmlet.io/constraint" in remedy("(BadConstraints)")
+    assert remedy("Resources") == ""
+    assert remedy("") == ""

@@ -283,7 +283,23 @@ async def test_an_identity_map_that_cannot_be_read_refuses_nobody(
     pause = await world.sync()
     assert pause is not None
     assert world.live()["status"]["phase"] == "Pending"
+    assert world.events.reasons() == ["SubmitBackOff"]
     world.identity.write_text(good)
     clock(pause + 1)
     await world.sync()
     assert len(world.broker.submitted()) == 1
+
+
+async def test_a_pod_is_not_let_go_while_nobody_knows_whose_its_job_would_be(
+    world: World,
+) -> None:
+    """sbatch may have worked before the agent died; the map that says as whom is broken now."""
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.restart()
+    world.identity.write_text("not toml at all")
+    world.live()["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    with pytest.raises(CommandError, match="the identity map cannot be used"):
+        await world.sync()
+    assert world.live()

@@ -96,6 +96,7 @@ class Agent:
             key=key,
             touch=self._touch,
             orphaned=self._orphaned,
+            nodes=lambda: self._registration.nodes,
         )
         self._controller = Controller(
             api=api,

@@ -18,7 +18,7 @@ from slurmlet.kubelet.podstatus import Known
 from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
-from slurmlet.kubelet.slurm.states import Meaning, hopeless, observe
+from slurmlet.kubelet.slurm.states import Meaning, observe, remedy
 from slurmlet.kubelet.submit import SETTLE_SECONDS, Submitter, pod_path
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,11 @@ class Controller:
             return finding.LEAST_PATIENCE_SECONDS / 3
         if job and ended and not record.report_is_final:
             job = record.facts = await finding.with_exit_code(self.slurm, job)
-        if job and hopeless(job.reason) and observe(job.state).meaning is Meaning.WAITING:
-            message = f"Slurm job {job.job_id} will not start as it is: {job.reason}"
+        if job and remedy(job.reason) and observe(job.state).meaning is Meaning.WAITING:
+            message = (
+                f"Slurm job {job.job_id} will not start as it is: {job.reason};"
+                f" {remedy(job.reason)}"
+            )
             self.events.emit(pod, "SlurmPending", message, kind="Warning")
         await self._write(pod, record, job)
         if ended:

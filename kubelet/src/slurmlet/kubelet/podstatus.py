@@ -31,6 +31,8 @@ Object = dict[str, Any]
 TERMINAL = ("Succeeded", "Failed")
 _RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
 _KILLED = 137
+_NO_OUTPUT = "RaisedSignal:53"
+"""slurmstepd's end of a batch script whose output file it could not open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +331,13 @@ def _told(known: Known) -> str:
     if known.job is None:
         return ""
     reason = f" ({known.job.reason})" if known.job.reason else ""
-    return f"Slurm job {known.job.job_id} is {known.job.state}{reason}"
+    remedy = ""
+    if known.job.reason.startswith(_NO_OUTPUT):
+        remedy = (
+            f"; node {known.job.nodes} could not open the job's files: the home directory of its"
+            " user is not there, full or not writable on that node; ask the administrator"
+        )
+    return f"Slurm job {known.job.job_id} is {known.job.state}{reason}{remedy}"
 
 
 def _start(live: Mapping[str, Any], known: Known, seen: Observation | None, *, now: str) -> Object:

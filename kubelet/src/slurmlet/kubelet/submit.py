@@ -30,7 +30,10 @@ from slurmlet.kubelet.hello import MAX_ATTEMPTS
 from slurmlet.kubelet.identities import Identities, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
+from slurmlet.kubelet.slurm.capacity import SlurmNode
+from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
+from slurmlet.kubelet.slurm.refusal import explain
 from slurmlet.kubelet.slurm.states import Meaning, observe
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,8 @@ def pod_path(record: Record) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
     """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
-    work on a record; `orphaned` is told of a job whose pod vanished while it was submitted."""
+    work on a record; `orphaned` is told of a job whose pod vanished while it was submitted;
+    `nodes` are Slurm's as last seen."""
 
     api: Api
     broker: Broker
@@ -69,6 +73,7 @@ class Submitter:
     key: bytes
     touch: Callable[[Record], None]
     orphaned: Callable[[Entry], None]
+    nodes: Callable[[], Mapping[str, SlurmNode]]
 
     async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
         """Do the next thing towards a job; the result is when to come back, in seconds.
@@ -121,11 +126,16 @@ class Submitter:
         """Look for a job of this pod that is not written on it.
 
         Raises:
-            CommandError: Slurm did not answer.
+            CommandError: Slurm did not answer, or it is not known now whose the job would be.
         """
-        decision = await self._decide(pod, record)
-        if decision and decision.user:
-            await self.adopt(pod, record, user=decision.user)
+        user = record.user
+        if not user:
+            decision = await self._decide(pod, record)
+            if decision is None:
+                raise CommandError(record.waiting[1])
+            user = decision.user
+        if user:
+            await self.adopt(pod, record, user=user)
 
     async def adopt(self, pod: Mapping[str, Any], record: Record, *, user: str) -> None:
         """Take over a job of an earlier attempt, found by its name among the user's jobs.
@@ -200,14 +210,20 @@ class Submitter:
                 policy=self.config.request,
                 engines=self.config.engines,
             )
-            if not decision.errors and await uid_of(decision.user) is None:
-                record.waiting = ("SubmitBackOff", f"user {decision.user!r} does not exist here")
-                return None
-        except (ConfigError, TimeoutError) as error:
-            record.waiting = ("SubmitBackOff", f"the identity map cannot be used: {error}")
-            log.error("%s: %s", record.key, record.waiting[1])
-            return None
-        return decision
+            if decision.errors or await uid_of(decision.user) is not None:
+                return decision
+            message = (
+                f"user {decision.user!r} does not exist here; the administrator has to"
+                " make the user or to correct the identity map"
+            )
+        except ConfigError as error:
+            message = f"the identity map cannot be used, the administrator has to mend it: {error}"
+        except TimeoutError:
+            message = "the name service does not answer; ask the administrator if that lasts"
+        log.error("%s: %s", record.key, message)
+        self.events.emit(pod, "SubmitBackOff", message, kind="Warning")
+        record.waiting = ("SubmitBackOff", message)
+        return None
 
     async def _submit(
         self, pod: Object, record: Record, decision: preflight.Decision
@@ -243,6 +259,7 @@ class Submitter:
             message = answer.error or "no job id"
             if answer.retry:
                 return self._failed(pod, record, message)
+            message = explain(message, options=options, user=decision.user, nodes=self.nodes())
             return self._refused(pod, record, message)
         if record.job_id not in (None, answer.job_id):
             # A job of an earlier attempt said hello in the meantime.

@@ -89,28 +89,33 @@ TABLE: Mapping[str, Observation] = {
 }
 """Slurm's states, and LOST for a job that neither slurmctld nor the accounting knows any more."""
 
-HOPELESS_REASONS = frozenset(
-    {
-        "AccountNotAllowed",
-        "AssocGrpBBLimit",
-        "AssocMaxCpuPerJobLimit",
-        "AssocMaxMemPerJob",
-        "AssocMaxNodePerJobLimit",
-        "AssocMaxWallDurationPerJobLimit",
-        "BadConstraints",
-        "DependencyNeverSatisfied",
-        "JobHeldAdmin",
-        "JobHeldUser",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-        "QOSMaxCpuPerJobLimit",
-        "QOSMaxMemoryPerJob",
-        "QOSMaxNodePerJobLimit",
-        "QOSMaxWallDurationPerJobLimit",
-        "QOSNotAllowed",
-    }
-)
-"""Reasons of a pending job that no free node will lift."""
+_ASK_LESS = "ask for less, or for another QOS (annotation slurmlet.io/qos)"
+_PARTITION = "choose another partition (annotation slurmlet.io/partition), or ask for less"
+
+HOPELESS_REASONS: Mapping[str, str] = {
+    "AccountNotAllowed": "choose another account (slurmlet.io/account) or partition",
+    "AssocGrpBBLimit": _ASK_LESS,
+    "AssocMaxCpuPerJobLimit": _ASK_LESS,
+    "AssocMaxMemPerJob": _ASK_LESS,
+    "AssocMaxNodePerJobLimit": _ASK_LESS,
+    "AssocMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
+    "BadConstraints": "change the annotation slurmlet.io/constraint; sinfo -o %f lists features",
+    "DependencyNeverSatisfied": "make the pod again without the annotation slurmlet.io/dependency",
+    "InvalidAccount": "choose another account (annotation slurmlet.io/account)",
+    "InvalidQOS": "choose another QOS (annotation slurmlet.io/qos)",
+    "JobHeldAdmin": "ask the administrator to release it",
+    "JobHeldUser": "scontrol release lets it go on",
+    "MaxMemPerLimit": _PARTITION,
+    "PartitionNodeLimit": _PARTITION,
+    "PartitionTimeLimit": "ask for less time (annotation slurmlet.io/time, or"
+    " activeDeadlineSeconds), or choose another partition; scontrol show partition has the limits",
+    "QOSMaxCpuPerJobLimit": _ASK_LESS,
+    "QOSMaxMemoryPerJob": _ASK_LESS,
+    "QOSMaxNodePerJobLimit": _ASK_LESS,
+    "QOSMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
+    "QOSNotAllowed": "choose another QOS (annotation slurmlet.io/qos) or partition",
+}
+"""Reasons of a pending job that no free node will lift, and what does."""
 
 
 def observe(state: str) -> Observation:
@@ -122,6 +127,6 @@ def observe(state: str) -> Observation:
     return TABLE.get(word, UNKNOWN)
 
 
-def hopeless(reason: str) -> bool:
-    """Whether a pending job needs a human to ever start."""
-    return reason.lstrip("(").split(",", 1)[0].rstrip(")") in HOPELESS_REASONS
+def remedy(reason: str) -> str:
+    """What lets a pending job start that needs a human for it; empty if it will by itself."""
+    return HOPELESS_REASONS.get(reason.lstrip("(").split(",", 1)[0].rstrip(")"), "")
