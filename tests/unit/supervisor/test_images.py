@@ -162,6 +162,14 @@ async def test_a_failed_pull_leaves_nothing_and_says_why(world: World) -> None:
     assert not list((world.directory / "cache/images").iterdir())
 
 
+async def test_a_full_cache_says_what_to_do(world: World) -> None:
+    (world.directory / "skopeo").write_text(
+        "#!/bin/sh\necho 'level=fatal msg=\"writing blob: no space left on device\"' >&2; exit 1\n"
+    )
+    with pytest.raises(ImageError, match="no room left: remove files there or ask for more"):
+        await world.images.ensure(NAME, policy=None, tell=world.tell)
+
+
 async def test_a_broken_entry_is_pulled_again(world: World) -> None:
     image = await world.images.ensure(NAME, policy=None, tell=world.tell)
     (image.rootfs.parent / "image.json").write_text("{")

@@ -3,7 +3,6 @@
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from slurmlet.contracts.brokerproto import RefusedError
 from slurmlet.contracts.identity import (
@@ -11,10 +10,12 @@ from slurmlet.contracts.identity import (
     Identity,
     IdentityError,
     IdentityMap,
+    Restricted,
+    allowed,
     permitted,
 )
 
-_RESTRICTED: tuple[Literal["account", "partition", "qos"], ...] = ("account", "partition", "qos")
+_RESTRICTED: tuple[Restricted, ...] = ("account", "partition", "qos")
 _NO_LOGIN = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
 
 
@@ -76,18 +77,14 @@ def authorised_options(
     """
     result = dict(options)
     for option in _RESTRICTED:
-        allowed = {
-            "account": identity.accounts,
-            "partition": identity.partitions,
-            "qos": identity.qos,
-        }[option]
+        listed = allowed(identity, option)
         if option not in result:
-            if allowed:
-                result[option] = allowed[0]
+            if listed:
+                result[option] = listed[0]
         elif not permitted(identity, option, result[option]):
             raise RefusedError(
                 f"{option} {result[option]!r} is not permitted to namespace {namespace!r};"
-                f" permitted are {', '.join(allowed)}"
+                f" permitted are {', '.join(listed)}"
             )
     return result
 

@@ -148,13 +148,19 @@ def _overlap(first: str, second: str) -> bool:
     )
 
 
-def permitted(
-    identity: Identity, option: Literal["account", "partition", "qos"], value: str
-) -> bool:
-    """Whether the map lets a namespace ask for this account, partition (list) or QOS."""
-    allowed = {
+Restricted = Literal["account", "partition", "qos"]
+
+
+def allowed(identity: Identity, option: Restricted) -> tuple[str, ...]:
+    """What the map lists for an option; empty if it restricts nothing."""
+    return {
         "account": identity.accounts,
         "partition": identity.partitions,
         "qos": identity.qos,
     }[option]
-    return not allowed or all(item in allowed for item in value.split(","))
+
+
+def permitted(identity: Identity, option: Restricted, value: str) -> bool:
+    """Whether the map lets a namespace ask for this account, partition (list) or QOS."""
+    listed = allowed(identity, option)
+    return not listed or all(item in listed for item in value.split(","))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slurmlet.contracts.identity import IdentityError, IdentityMap, permitted
+from slurmlet.contracts.identity import IdentityError, IdentityMap, allowed, permitted
 from slurmlet.contracts.names import ENGINE_ANNOTATION, INIT_ANNOTATION, INIT_VALUES
 from slurmlet.contracts.request import RequestPolicy, translate
 from slurmlet.kubelet import references
@@ -56,7 +56,8 @@ def decide(
         for option in ("account", "partition", "qos"):
             value = translation.options.get(option)
             if value is not None and not permitted(identity, option, value):
-                errors.append(f"{option} {value!r} is not permitted to this namespace")
+                use = ", ".join(allowed(identity, option))
+                errors.append(f"{option} {value!r} is not permitted to this namespace; use {use}")
     except IdentityError as error:
         errors.append(str(error))
     return Decision(

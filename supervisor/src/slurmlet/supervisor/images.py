@@ -30,6 +30,7 @@ _LOCK_POLL = 0.2
 _TAG = "image"
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 """The sentence in a line of skopeo's log."""
+_NO_ROOM = ("no space left on device", "disk quota exceeded")
 
 
 class ImageError(Exception):
@@ -258,6 +259,8 @@ def _succeed(done: Finished) -> None:
         words = _MESSAGE.search(lines[-1]) if lines else None
         reason = words[1].replace('\\"', '"') if words else " ".join(lines)
         reason = reason[-400:] or f"skopeo ended with code {done.code}"
+        if any(error in reason.lower() for error in _NO_ROOM):
+            reason += "; the image cache has no room left: remove files there or ask for more"
         raise ProcessError(reason)
 
 
