@@ -61,6 +61,11 @@ def test_what_is_too_large_is_told_in_figures(
     assert text.endswith("ask for less, or for a partition with larger nodes")
 
 
+def test_a_resource_that_no_node_has_is_told_in_figures() -> None:
+    text = said({"gres": "fpga:1", "mem": "1M"}, "Invalid generic resource (gres) specification")
+    assert "asks for 1 fpga (its overhead included), the largest node has 0 fpga" in text
+
+
 def test_of_unknown_nodes_no_figures_are_told() -> None:
     assert explain(TOO_LARGE, options={"mem": "1T"}, user="a", nodes={}) == TOO_LARGE
 

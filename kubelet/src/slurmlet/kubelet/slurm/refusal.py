@@ -8,13 +8,16 @@ from collections.abc import Mapping
 
 from slurmlet.kubelet.slurm.capacity import Capacity, SlurmNode, largest
 
-_TOO_LARGE = ("node configuration is not available", "memory specification can not be satisfied")
+_TOO_LARGE = (
+    "node configuration is not available",
+    "memory specification can not be satisfied",
+    "invalid generic resource",
+)
 _REMEDIES = {
     "invalid account": "choose an account of yours with the annotation slurmlet.io/account, or ask"
     " the administrator to add user {user} to one (sacctmgr add user)",
     "invalid partition": "change the annotation slurmlet.io/partition; sinfo lists partitions",
     "invalid qos": "change the annotation slurmlet.io/qos; sacctmgr show assoc lists yours",
-    "generic resource": "no such resource is there; sinfo -o %G lists what nodes have",
     "time limit": "ask for less time with the annotation slurmlet.io/time",
     "reservation": "change the annotation slurmlet.io/reservation; scontrol show res lists them",
 }
