@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
 
-from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.jobwatch import JobWatch, Pace
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import Slurm
 
@@ -98,3 +98,35 @@ async def test_fresh_facts_of_an_unknown_job_and_of_a_silent_slurm() -> None:
     await watch.poll()
     with pytest.raises(CommandError):
         await asked
+
+
+def test_some_questions_follow_each_other_at_once_and_then_one_comes_per_second() -> None:
+    pace, now, times = Pace(), 100.0, []
+    for _ in range(10):
+        times.append(now)
+        now += pace.pause(now=now, took=0.02)
+    assert times == [100.0] * 5 + [101.0, 102.0, 103.0, 104.0, 105.0]
+    assert pace.pause(now=now + 60, took=0.02) == 0
+
+
+def test_slow_answers_are_asked_for_less_often() -> None:
+    pace, now = Pace(), 0.0
+    for _ in range(20):
+        now += 3.0 + pace.pause(now=now, took=3.0)
+    # At most 15 seconds apart, and 4 of them sooner.
+    assert 20 * 15 - 4 <= now <= 20 * 15
+
+
+async def test_a_hello_soon_after_a_question_is_judged_at_once() -> None:
+    fake = FakeSlurm(jobs={1: FakeJob()})
+    watch, _ = watch_of(fake)
+    running = asyncio.create_task(watch.run())
+    try:
+        async with asyncio.timeout(0.9):
+            await watch.fresh(1)
+            fake.jobs[1].state = "RUNNING"
+            job = await watch.fresh(1)
+    finally:
+        running.cancel()
+    assert job is not None
+    assert job.state == "RUNNING"

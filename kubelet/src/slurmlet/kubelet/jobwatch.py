@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 SPACING_SECONDS = 1.0
 """Between two questions when something waits for an answer: Slurm's rate limit is 2 per second."""
+BURST_SECONDS = 4.0
+"""That much sooner after a quiet time: a supervisor's hello waits for the answer, and Slurm's
+limiter lets 30 questions pass before it slows down a user."""
 SLOW_FACTOR = 10
 """A question that takes long is asked less often: at most a tenth of the time goes into it."""
 SLOWEST_SECONDS = 15.0
@@ -22,6 +25,19 @@ PAST_SECONDS = 10.0
 """Between two looks into the accounting, which lags behind by some seconds."""
 LOST_SECONDS = 600.0
 """A job that slurmctld does not know and accounting does not see end is given up after this."""
+
+
+class Pace:
+    """How long to wait after a question; a quiet time lets some follow each other at once."""
+
+    def __init__(self) -> None:
+        self._paid_until = 0.0
+
+    def pause(self, *, now: float, took: float) -> float:
+        """Seconds to wait at the time `now`, after a question that took so many."""
+        cost = min(max(SPACING_SECONDS, took * SLOW_FACTOR), SLOWEST_SECONDS)
+        self._paid_until = max(self._paid_until, now) + cost
+        return max(0.0, self._paid_until - now - BURST_SECONDS)
 
 
 class JobWatch:
@@ -74,11 +90,12 @@ class JobWatch:
 
     async def run(self) -> None:
         """Ask until cancelled."""
+        pace = Pace()
         while True:
             started = time.monotonic()
             asked = await self.poll()
-            took = time.monotonic() - started
-            pause = min(max(SPACING_SECONDS, took * SLOW_FACTOR), SLOWEST_SECONDS) if asked else 0.0
+            now = time.monotonic()
+            pause = pace.pause(now=now, took=now - started) if asked else 0.0
             await asyncio.sleep(pause)
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.0, self._interval - pause))
