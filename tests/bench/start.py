@@ -33,7 +33,7 @@ MEMORY_AIM = 15.0
 """MiB of a supervisor's own memory."""
 
 _NOW = 'echo "at {} $EPOCHREALTIME"'
-_FIRST_LINE = f'"$@" | {{ read -r _; {_NOW.format("process")}; cat >/dev/null; }}'
+_FIRST_LINE = f'"$@" | {{ read -r line && {_NOW.format("process")}; cat >/dev/null; }}'
 _BUNDLE = """
 bundle=$(mktemp -d); trap 'rm -rf "$bundle"' EXIT; cd "$bundle"
 crun spec --rootless
@@ -85,11 +85,10 @@ def measure(lab: Lab, *, rounds: int) -> list[Figure]:
     try:
         # It brings the image into the cache, too.
         pods.create(lab, pod(talker, "while :; do echo tick; sleep 0.1; done"))
-        uid = pods.wait_for_phase(lab, talker, "Running")["metadata"]["uid"]
+        pods.wait_for_phase(lab, talker, "Running")
         runs = stopwatch(lab, rounds=rounds, talker=talker, rootfs=rootfs(lab))
     finally:
         pods.delete(lab, talker)
-    assert uid
     memory = own_memory(lab, count=max(rounds, 20))
     return rows(runs, memory)
 
@@ -101,9 +100,15 @@ def pod(name: str, script: str, *, engine: str = ENGINES[0]) -> dict[str, Any]:
 
 def rootfs(lab: Lab) -> str:
     """The image of the pods, unpacked in alice's cache."""
-    script = "ls -td ~/.cache/slurmlet/images/images/*/rootfs | while read -r d; do"
-    script += ' [ -x "$d/bin/busybox" ] && ! [ -e "$d/usr/bin/python3" ] && echo "$d"; done'
-    return lab.run("ctl", ["sh", "-c", script], user="alice").stdout.split()[0]
+    cache = ".cache/slurmlet/images"
+    script = f"cd {cache} && for f in names/*; do cat $f; echo; done; ls -d $PWD/images/*"
+    said = lab.run("ctl", ["sh", "-c", script], user="alice").stdout.splitlines()
+    names = [json.loads(line) for line in said if line.startswith("{")]
+    digest = next(each["digest"] for each in names if each["name"] == pods.BUSYBOX)
+    entry = next(
+        line for line in said if digest.removeprefix("sha256:") in line and "/" in line[:1]
+    )
+    return f"{entry}/rootfs"
 
 
 def stopwatch(lab: Lab, *, rounds: int, talker: str, rootfs: str) -> Runs:

@@ -6,9 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slurmlet.contracts.downward import resource_value
 from slurmlet.contracts.podproto import Plan
-from slurmlet.contracts.quantity import QuantityError
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -70,6 +68,10 @@ def _value(
     if "fieldRef" in source:
         return _field(source["fieldRef"]["fieldPath"], plan)
     if "resourceFieldRef" in source:
+        # What it takes to read quantities is half a MiB that most pods need not have.
+        from slurmlet.contracts.downward import resource_value  # noqa: PLC0415
+        from slurmlet.contracts.quantity import QuantityError  # noqa: PLC0415
+
         try:
             return resource_value(plan.pod, source["resourceFieldRef"], container=container)
         except QuantityError as error:

@@ -1,11 +1,11 @@
 """/etc/hosts and /etc/resolv.conf of a pod, and its names. No I/O."""
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from slurmlet.contracts.podproto import Plan
+from slurmlet.supervisor.addresses import is_loopback
 
 _MAX_LABEL = 63
 """Characters of a DNS label; kubelet cuts longer names."""
@@ -96,7 +96,7 @@ def resolv_conf(plan: Plan, *, node: str, own_network: bool) -> Resolver:
     servers, searches, options = _node_resolver(node)
     if own_network:
         # The node's own loopback is not the pod's.
-        servers = [server for server in servers if not _is_loopback(server)]
+        servers = [server for server in servers if not is_loopback(server.partition("%")[0])]
     if spec.get("dnsPolicy") == "None":
         servers, searches, options = [], [], []
     elif _asks_the_cluster(plan):
@@ -148,10 +148,3 @@ def _node_resolver(text: str) -> tuple[list[str], list[str], list[str]]:
 def _at_most(items: Iterable[str], count: int) -> tuple[list[str], list[str]]:
     distinct = list(dict.fromkeys(items))
     return distinct[:count], distinct[count:]
-
-
-def _is_loopback(server: str) -> bool:
-    try:
-        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

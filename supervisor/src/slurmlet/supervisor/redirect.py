@@ -1,11 +1,11 @@
 """Rules in the pod's own network: what Services redirect, and what leads to the API server."""
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator
 
 from slurmlet.contracts.podproto import Event, Update
+from slurmlet.supervisor.addresses import parse_address
 from slurmlet.supervisor.anchor import Anchor
 from slurmlet.supervisor.process import ProcessError
 
@@ -16,7 +16,6 @@ NFT = "/usr/sbin/nft"
 TRIES = 3
 PAUSE = 2.0
 """Seconds between tries: what failed for want of memory or a module may pass."""
-_FAMILIES = {4: "ip", 6: "ip6"}
 _MAX_PORT = 65535
 
 
@@ -101,7 +100,7 @@ def _chain(name: str, priority: str, rules: Iterator[str] | list[str]) -> Iterat
 def _services(update: Update, *, pod_ip: str) -> Iterator[str]:
     """By dnat to the pod's own address: a redirect in the output hook would lead to the loopback,
     where a server that listens on its address only is not."""
-    family, address = _address(pod_ip)
+    family, address = parse_address(pod_ip)
     for item in update.services:
         protocol = {"TCP": "tcp", "UDP": "udp"}.get(item.protocol)
         if protocol is None:
@@ -114,19 +113,14 @@ def _services(update: Update, *, pod_ip: str) -> Iterator[str]:
 
 def _forwardings(update: Update) -> Iterator[str]:
     for item in update.forwardings:
-        family, address = _address(item.address)
-        to_family, to_address = _address(item.to_address)
+        family, address = parse_address(item.address)
+        to_family, to_address = parse_address(item.to_address)
         if family != to_family:
             raise ValueError(f"{address} and {to_address} are of two families")
         yield (
             f"{family} daddr {address} tcp dport {_port(item.port)}"
             f" dnat {family} to {_place(to_address, item.to_port)}"
         )
-
-
-def _address(text: str) -> tuple[str, str]:
-    found = ipaddress.ip_address(text)
-    return _FAMILIES[found.version], str(found)
 
 
 def _place(address: str, port: int) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slurmlet.contracts.podproto import Plan, Volume
-from slurmlet.contracts.quantity import QuantityError, parse
 from slurmlet.supervisor.anchor import Anchor
 from slurmlet.supervisor.engines.interface import Mount
 from slurmlet.supervisor.environment import expand
@@ -123,6 +122,9 @@ async def _mount_empty(definition: Mapping[str, Any], *, path: str, anchor: Anch
     anchor.path(path).mkdir(mode=0o700, parents=True)
     options = "mode=0777,nosuid,nodev"
     if definition.get("sizeLimit"):
+        # Fractions and decimals: 0.2 MiB that most pods need not have.
+        from slurmlet.contracts.quantity import QuantityError, parse  # noqa: PLC0415
+
         try:
             options += f",size={int(parse(definition['sizeLimit']))}"
         except QuantityError as error:
