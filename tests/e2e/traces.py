@@ -34,14 +34,13 @@ def look(*, own: Sequence[str], mark: str) -> Traces:
     """Look at the host. `own`: the test's labs; `mark`: in its processes' environment."""
     others = _other_labs(own)
     seen: dict[str, str] = {}
-    foreign_processes = _in_cgroups_of(others)
     seen |= {f"mount {path}": "" for path in _mounts() if not _of(others, path)}
     seen |= {f"cgroup {path}": "" for path in _cgroups() if not _of(others, path)}
     seen |= {f"interface {link}": "" for link in _interfaces()}
     seen |= {f"file {path}": "" for path in _files() if not _of(others, path)}
     foreign_networks = _networks_of(others)
     for process in _processes():
-        foreign = process.pid in foreign_processes or process.namespaces & foreign_networks
+        foreign = _names(others, process.cgroups) or process.namespaces & foreign_networks
         if not foreign and not _names(others, process.words):
             seen |= dict.fromkeys(process.traces(mark), f"{process.pid} {process.words[:80]}")
     return Traces(found=seen)
@@ -113,6 +112,7 @@ class _Process:
     pid: int
     namespaces: frozenset[str]
     words: str
+    cgroups: str
     environment: bytes
 
     def traces(self, mark: str) -> set[str]:
@@ -133,12 +133,17 @@ def _processes() -> list[_Process]:
             continue
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            cgroups = (entry / "cgroup").read_text()
             environment = (entry / "environ").read_bytes()
             namespaces = _namespaces_of(entry.name) - own
         except OSError:
             continue  # ended meanwhile
         process = _Process(
-            pid=int(entry.name), namespaces=namespaces, words=words, environment=environment
+            pid=int(entry.name),
+            namespaces=namespaces,
+            words=words,
+            cgroups=cgroups,
+            environment=environment,
         )
         found.append(process)
     return found
@@ -157,15 +162,3 @@ def _networks_of(labs: frozenset[str]) -> frozenset[str]:
         except OSError:
             continue  # went down meanwhile
     return frozenset(found)
-
-
-def _in_cgroups_of(labs: frozenset[str]) -> set[int]:
-    found: set[int] = set()
-    for lab in labs:
-        for hierarchy in ("pids", "unified"):
-            for top, _, _ in os.walk(CGROUP_ROOT / hierarchy / CGROUP_PARENT / lab):
-                try:
-                    found |= {int(pid) for pid in (Path(top) / "cgroup.procs").read_text().split()}
-                except OSError:
-                    continue
-    return found
