@@ -48,7 +48,7 @@ class Events:
         self._api = api
         self._node = node
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
-        self._seen: dict[tuple[str, str, str], _Seen] = {}
+        self._seen: dict[tuple[str, str, str, str], _Seen] = {}
 
     def emit(
         self,
@@ -85,7 +85,7 @@ class Events:
     async def _write(self, event: _Waiting) -> None:
         metadata = event.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/events"
-        identity = (metadata["uid"], event.reason, event.message)
+        identity = (metadata["uid"], event.container or "", event.reason, event.message)
         seen = self._seen.get(identity)
         now = event.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         if seen and time.monotonic() - seen.at < REPEAT_SECONDS:
