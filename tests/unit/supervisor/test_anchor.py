@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from slurmlet.supervisor.anchor import Anchor, container_init, pid_in_namespaces, start_anchor
+from slurmlet.supervisor.anchor import (
+    Anchor,
+    container_init,
+    pid_in_namespaces,
+    runs,
+    start_anchor,
+)
 from slurmlet.supervisor.process import ProcessError, open_null, spawn
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -119,3 +125,10 @@ async def test_the_anchor_dies_with_its_supervisor() -> None:
         await gone.wait()
     asyncio.get_running_loop().remove_reader(pidfd)
     os.close(pidfd)
+
+
+def test_which_program_a_process_is() -> None:
+    name = Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode()
+    assert runs(os.getpid(), name)
+    assert not runs(os.getpid(), name[:-1])
+    assert not runs(2**22, name)

@@ -1,6 +1,7 @@
 """What the engines are told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +25,11 @@ class Below:
         return Path(f"{self.root}{inner}")
 
 
-def place(root: Path) -> Place:
+def place(root: Path, **changes: str) -> Place:
     for name in ("rootfs/etc", "bundle"):
         (root / name).mkdir(parents=True)
     anchor = cast(Anchor, Below(root))
-    return Place(id="c-1", rootfs="/rootfs", bundle="/bundle", anchor=anchor)
+    return Place(id="c-1", rootfs="/rootfs", bundle="/bundle", anchor=anchor, **changes)
 
 
 def spec(**changes: Any) -> ContainerSpec:
@@ -119,14 +120,16 @@ def test_apptainer_gets_mount_points_that_stay_in_the_root(tmp_path: Path) -> No
 
 
 def test_apptainers_environment_is_in_its_environment(tmp_path: Path) -> None:
-    launch = engine_of("apptainer").launch(spec(), place(tmp_path))
+    where = place(tmp_path)
+    launch = engine_of("apptainer").launch(spec(), where)
     assert launch.environment["APPTAINERENV_MULTI"] == "a\nb"
     assert launch.environment["PATH"] == "/bin"
 
 
-def test_apptainers_options() -> None:
-    words = arguments(spec(), rootfs="/r")
-    assert words[-5:] == ["/r", *spec().arguments]
+def test_apptainers_options(tmp_path: Path) -> None:
+    where = place(tmp_path)
+    words = arguments(spec(), where)
+    assert words[-5:] == ["/rootfs", *spec().arguments]
     assert "--writable" in words
     assert '--mount="type=bind","source=/vol","destination=/data","ro"' in words
     assert not any(word.startswith("--security") for word in words)
@@ -134,23 +137,37 @@ def test_apptainers_options() -> None:
     assert "CAP_SYS_ADMIN" in dropped
     assert "CAP_CHOWN" not in dropped
     other = arguments(
-        spec(uid=5, gid=6, groups=(7,), read_only=True, privilege_escalation=False), rootfs="/r"
+        spec(uid=5, gid=6, groups=(7,), read_only=True, privilege_escalation=False), where
     )
     assert "--security=uid:5,gid:6:7" in other
     assert "--writable" not in other
     assert "--no-privs" in other
 
 
-def test_odd_paths_stay_one_mount() -> None:
+def test_odd_paths_stay_one_mount(tmp_path: Path) -> None:
     mount = Mount(source='/a,b"c', target="/d e")
-    words = arguments(spec(mounts=(mount,)), rootfs="/r")
+    words = arguments(spec(mounts=(mount,)), place(tmp_path))
     assert '--mount="type=bind","source=/a,b""c","destination=/d e"' in words
 
 
-def test_a_pods_own_network_has_its_own_interfaces_in_sys() -> None:
+def test_a_pods_own_network_has_its_own_interfaces_in_sys(tmp_path: Path) -> None:
     config = oci_config(spec(), rootfs="/r", sysfs="/m/sys")
     (sys,) = (mount for mount in config["mounts"] if mount["destination"] == "/sys")
     assert sys["source"] == "/m/sys"
-    words = arguments(spec(), rootfs="/r", sysfs="/m/sys")
+    where = place(tmp_path, sysfs="/m/sys")
+    words = arguments(spec(), where)
     assert '--mount="type=bind","source=/m/sys","destination=/sys","ro"' in words
-    assert not any("destination=/sys" in word for word in arguments(spec(), rootfs="/r"))
+    words = arguments(spec(), replace(where, sysfs="/sys"))
+    assert not any("destination=/sys" in word for word in words)
+
+
+def test_files_in_dev_are_mounted_on_the_pods_own(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    where = place(tmp_path, devices="/dev")
+    log = Mount(source="/m", target="/dev/termination-log", directory=False)
+    launch = engine_of("apptainer").launch(spec(mounts=(log,)), where)
+    assert (tmp_path / "dev/termination-log").is_file()
+    assert not (tmp_path / "rootfs/dev/termination-log").exists()
+    binds = [word for word in launch.arguments if word.startswith("--mount=")]
+    assert ["/dev" in binds[0], "/dev/termination-log" in binds[1]] == [True, True]
+    assert any(word.endswith(",dev,devpts") for word in launch.arguments)

@@ -267,6 +267,21 @@ async def test_a_pod_stopped_while_it_starts_starts_nothing(tmp_path: Path) -> N
     assert runtime.order == []
 
 
+async def test_a_stop_that_comes_with_the_image_starts_nothing(tmp_path: Path) -> None:
+    runtime = FakeRuntime()
+    run = Run(tmp_path, runtime, "a")
+    pulled = runtime.pull
+
+    async def pull(container: Mapping[str, Any], *, tell: Tell) -> Image:
+        run.pod.stop(30)
+        return await pulled(container, tell=tell)
+
+    runtime.pull = pull  # type: ignore[method-assign]
+    status, _ = await run.end()
+    assert status.phase == "Failed"
+    assert runtime.order == []
+
+
 async def test_images_are_tried_again_in_kubelets_words(tmp_path: Path, no_delay: None) -> None:
     runtime = FakeRuntime(a=[0])
     runtime.images["a"] = [ImageError("ErrImagePull", "no route")] * 2

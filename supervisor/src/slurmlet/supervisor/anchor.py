@@ -202,6 +202,14 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def runs(pid: int, program: str) -> bool:
+    """Whether a process was started as this program."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(program.encode() + b"\0")
+    except OSError:
+        return False
+
+
 def pid_in_namespaces(pid: int) -> list[int]:
     """The ids that a process has, from this PID namespace to its own; empty when it is gone."""
     try:

@@ -71,7 +71,7 @@ class Container:
         restart = 0
         while not self._stopping.requested.is_set():
             image = await self._image()
-            if image is None:
+            if image is None or self._stopping.requested.is_set():
                 break
             ended = await self._once(image, restart=restart)
             if ended is None or self._stopping.requested.is_set():

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 from slurmlet.contracts.podproto import Event, Plan
 from slurmlet.supervisor import limits
-from slurmlet.supervisor.anchor import Anchor, children, container_init
+from slurmlet.supervisor.anchor import Anchor, children, container_init, runs
+from slurmlet.supervisor.devices import make_devices
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
 from slurmlet.supervisor.environment import ResolveError, resolve_environment
 from slurmlet.supervisor.files import make_mount_point, read_text, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
 from slurmlet.supervisor.images import Image, ImageError, Images, Tell
-from slurmlet.supervisor.init import with_init
+from slurmlet.supervisor.init import PATH, with_init
 from slurmlet.supervisor.launching import spawn_logged
 from slurmlet.supervisor.logs import LogFile
 from slurmlet.supervisor.network import Network
@@ -63,7 +64,7 @@ class Started(Protocol):
         ...
 
     def signal(self, number: int) -> bool:
-        """Signal its first process; False while there is none."""
+        """Signal its first process; False while there is none that would hear it."""
         ...
 
     async def clean(self) -> None:
@@ -119,6 +120,7 @@ class EngineRuntime:
         self._oom = OomCounter()
         self._refused = False
         self._sysfs = f"{directories.memory}/sys" if network.own else "/sys"
+        self._devices = f"{directories.memory}/dev" if engine.wants_devices else ""
 
     async def prepare(self) -> None:
         """Make what all containers of the pod share.
@@ -134,6 +136,8 @@ class EngineRuntime:
         if self._network.own:
             (shared / "sys").mkdir()
             await self._anchor.mount("sysfs", self._sysfs, options="ro,nosuid,nodev,noexec")
+        if self._devices:
+            await make_devices(self._anchor, self._devices)
         (shared / "shm").mkdir()
         # Half of what the job may use is tmpfs's own default; the job's limit holds in any case.
         await self._anchor.mount(
@@ -180,12 +184,14 @@ class EngineRuntime:
             bundle=bundle,
             anchor=self._anchor,
             sysfs=self._sysfs,
+            devices=self._devices,
         )
         try:
             make_message_file(self._anchor.path(message))
             await self._mount_root(image, layer=layer, bundle=bundle)
             make_mount_point(self._anchor.path(place.rootfs), spec.directory, directory=True)
-            launch = self._engine.launch(with_init(spec, pod=self._plan.pod), place)
+            whole = with_init(spec, pod=self._plan.pod)
+            launch = self._engine.launch(whole, place)
             process, copies, failure = spawn_logged(
                 self._anchor.enter(launch.arguments), environment=launch.environment, log=log
             )
@@ -214,6 +220,7 @@ class EngineRuntime:
             message_file=message,
             remove=(layer, bundle),
             oom=self._oom,
+            init=whole.arguments[0] == PATH,
         )
 
     def _spec(self, container: Mapping[str, Any], *, image: Image, message: str) -> ContainerSpec:
@@ -310,8 +317,10 @@ class EngineStarted:
         message_file: str,
         remove: tuple[str, ...],
         oom: OomCounter,
+        init: bool,
         announcement: Announcement | None,
     ) -> None:
+        self._init = init
         self.id = id
         self._announcement = announcement
         self._container = container
@@ -361,6 +370,8 @@ class EngineStarted:
     def signal(self, number: int) -> bool:
         self._killed = self._killed or number == signal.SIGKILL
         init = container_init(self._process.pid, anchor=self._anchor.pid)
+        if init is not None and number != signal.SIGKILL and not self._ready(init):
+            return False
         if init is not None:
             with suppress(ProcessLookupError):
                 os.kill(init, number)
@@ -371,6 +382,11 @@ class EngineStarted:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
         return False
+
+    def _ready(self, init: int) -> bool:
+        """Not before our init has blocked its signals, and then started the application: until
+        then the kernel drops them, as for any PID 1 (pid_namespaces(7))."""
+        return not self._init or (runs(init, PATH) and bool(children(init)))
 
     async def clean(self) -> None:
         with suppress(ProcessError):

@@ -1,6 +1,7 @@
 """Apptainer on the same root file system: it sees root of the pod's user namespace as its user."""
 
 import re
+from pathlib import PurePosixPath
 
 from slurmlet.supervisor.engines.interface import ContainerSpec, Launch, Mount, Place
 from slurmlet.supervisor.files import make_mount_point
@@ -56,6 +57,7 @@ _FAILED = 255
 """How Apptainer ends when it cannot start a container."""
 _PREFIX = "APPTAINERENV_"
 """Marks what of Apptainer's own environment is the container's."""
+_DEV = PurePosixPath("/dev")
 
 
 class Apptainer:
@@ -63,6 +65,8 @@ class Apptainer:
     prefix = len(_PREFIX)
     # Of the mebibyte in which its starter is told everything.
     room = 1_000_000
+    # In its own, /dev/termination-log has no place to be mounted on.
+    wants_devices = True
 
     def launch(self, spec: ContainerSpec, place: Place) -> Launch:
         root = place.anchor.path(place.rootfs)
@@ -71,10 +75,16 @@ class Apptainer:
         for name in ("/proc", "/sys", "/dev"):
             make_mount_point(root, name, directory=True)
         make_mount_point(root, "/etc/resolv.conf", directory=False)
-        for mount in _possible(spec.mounts):
-            make_mount_point(root, mount.target, directory=mount.directory)
+        for mount in spec.mounts:
+            target = PurePosixPath(mount.target)
+            below = target.relative_to(_DEV) if place.devices and _DEV in target.parents else None
+            make_mount_point(
+                place.anchor.path(place.devices) if below else root,
+                str(below or target),
+                directory=mount.directory,
+            )
         return Launch(
-            arguments=tuple(arguments(spec, rootfs=place.rootfs, sysfs=place.sysfs)),
+            arguments=tuple(arguments(spec, place)),
             environment={
                 **place.anchor.environment,
                 # Its configuration and cache stay out of the user's home directory.
@@ -94,7 +104,7 @@ class Apptainer:
         return found[1] if found else ""
 
 
-def arguments(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> list[str]:
+def arguments(spec: ContainerSpec, place: Place) -> list[str]:
     """apptainer's command line; the environment is not in it."""
     result = [
         "apptainer",
@@ -106,7 +116,7 @@ def arguments(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> list[
         "--no-init",
         "--no-eval",
         "--no-umask",
-        "--no-mount=tmp,home,cwd,hostfs,bind-paths",
+        "--no-mount=tmp,home,cwd,hostfs,bind-paths" + (",dev,devpts" if place.devices else ""),
         # SOURCE:TARGET, of which --no-mount leaves only the value of HOME.
         f"--home=/:{spec.environment.get('HOME', '/')}",
         f"--pwd={spec.directory}",
@@ -122,11 +132,13 @@ def arguments(spec: ContainerSpec, *, rootfs: str, sysfs: str = "/sys") -> list[
     dropped = [name for name in _CAPABILITIES if name not in spec.capabilities]
     if dropped:
         result.append(f"--drop-caps={','.join(dropped)}")
-    if sysfs != "/sys":
+    if place.sysfs != "/sys":
         # Over Apptainer's own, which is always the node's.
-        result.append(f"--mount={_bind(Mount(source=sysfs, target='/sys', read_only=True))}")
-    result.extend(f"--mount={_bind(mount)}" for mount in _possible(spec.mounts))
-    return [*result, rootfs, *spec.arguments]
+        result.append(f"--mount={_bind(Mount(source=place.sysfs, target='/sys', read_only=True))}")
+    if place.devices:
+        result.append(f"--mount={_bind(Mount(source=place.devices, target=str(_DEV)))}")
+    result.extend(f"--mount={_bind(mount)}" for mount in spec.mounts)
+    return [*result, place.rootfs, *spec.arguments]
 
 
 def _bind(mount: Mount) -> str:
@@ -135,8 +147,3 @@ def _bind(mount: Mount) -> str:
         fields.append("ro")
     # --mount is read as CSV.
     return ",".join(f'"{field.replace(chr(34), chr(34) * 2)}"' for field in fields)
-
-
-def _possible(mounts: tuple[Mount, ...]) -> list[Mount]:
-    """Without files in /dev, which Apptainer makes itself and where it makes no mount points."""
-    return [mount for mount in mounts if mount.directory or not mount.target.startswith("/dev/")]

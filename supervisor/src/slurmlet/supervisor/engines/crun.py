@@ -32,6 +32,7 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 
 class Crun:
     name = "crun"
+    wants_devices = False
     prefix = 0
     room = MAX_ROOM
 

@@ -62,13 +62,15 @@ class ContainerSpec:
 class Place:
     """Where a container is made: `rootfs` (mounted, writable) and `bundle` (an empty directory in
     memory) are paths of the anchor's mount namespace; `id` is unique on the node; `sysfs`
-    is mounted there for the pod's network, which decides what interfaces it shows."""
+    is mounted there for the pod's network, which decides what interfaces it shows. `devices` is
+    what the containers of the pod share as /dev, if the engine wants that."""
 
     id: str
     rootfs: str
     bundle: str
     anchor: Anchor
     sysfs: str = "/sys"
+    devices: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +86,11 @@ class Launch:
 
 class Engine(Protocol):
     """Turns a specification into a command; the container's process is PID 1 of its namespace.
-    `prefix` counts the bytes that it puts before each name of the environment, `room` bounds the
-    bytes of arguments and environment."""
+    `wants_devices` says that a place must have `devices`, `prefix` counts the bytes that it puts
+    before each name of the environment, `room` bounds the bytes of arguments and environment."""
 
     name: str
+    wants_devices: bool
     prefix: int
     room: int
 
