@@ -99,18 +99,17 @@ def wait_for(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What is left of a pod that has ended: its job, its containers' states, its events."""
+    """What is left of a pod that has ended: its job and its containers' states."""
 
     job: str
     states: Mapping[str, State]
-    events: Sequence[tuple[str, str]]
 
 
 @cache
 def outcome(lab: Lab, pod: str) -> Outcome:
     """Wait for a pod's end; asked for once."""
     done = pods.wait_for_phase(lab, pod, "Failed", "Succeeded", seconds=250)
-    return Outcome(job=pods.job_id(done), states=states(lab, pod), events=events(lab, pod))
+    return Outcome(job=pods.job_id(done), states=states(lab, pod))
 
 
 def events(lab: Lab, pod: str) -> list[tuple[str, str]]:
@@ -118,6 +117,21 @@ def events(lab: Lab, pod: str) -> list[tuple[str, str]]:
     fields = f"involvedObject.uid={pods.get(lab, pod)['metadata']['uid']}"
     found = lab.kubectl("alice", "get", "events", f"--field-selector={fields}", "-o", "json").stdout
     return [(item["reason"], item["message"]) for item in json.loads(found)["items"]]
+
+
+def wait_for_events(
+    lab: Lab, pod: str, *wanted: tuple[str, str], seconds: float = 60
+) -> list[tuple[str, str]]:
+    """Wait for events of these reasons, each with a text in its message; all events then. They are
+    written one after the other, and later than the status."""
+    return pods.until(
+        lambda: events(lab, pod),
+        lambda found: all(
+            any(reason == has and text in said for has, said in found) for reason, text in wanted
+        ),
+        seconds=seconds,
+        what=f"events {wanted} of {pod}",
+    )
 
 
 def config_map(name: str, **data: str) -> dict[str, Any]:

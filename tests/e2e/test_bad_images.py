@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.e2e import badregistry, bystander, pods
 from tests.e2e.badregistry import ADDRESS, PASSWORD, USER, BadRegistry
-from tests.e2e.bystander import Bystander, container, events, pod, wait_for
+from tests.e2e.bystander import Bystander, container, events, pod, wait_for, wait_for_events
 from tests.e2e.conftest import Lab
 
 LAB = "registry.lab:5000"
@@ -99,13 +99,14 @@ def test_a_pull_secret_is_used_when_it_comes_and_named_when_it_is_bad(world: Wor
         message = wait_for(lab, name, "main", reason="ImagePullBackOff")["main"]
         assert "unauthorized" in message.lower(), message
     reason = "FailedToRetrieveImagePullSecret"
-    told = {name: dict(events(lab, name)).get(reason) for name in ("bi-later", "bi-malformed")}
-    assert told["bi-later"] == (
-        'Unable to use some image pull secrets: image pull secret "bi-late" not found'
+    unable = "Unable to use some image pull secrets: "
+    wait_for_events(lab, "bi-later", (reason, f'{unable}image pull secret "bi-late" not found'))
+    wait_for_events(
+        lab,
+        "bi-malformed",
+        (reason, f"image pull secret \"bi-bad\" has no user and password for '{ADDRESS}'"),
+        (reason, 'image pull secret "bi-opaque" has no key .dockerconfigjson'),
     )
-    bad = told["bi-malformed"] or ""
-    assert f"image pull secret \"bi-bad\" has no user and password for '{ADDRESS}'" in bad
-    assert 'image pull secret "bi-opaque" has no key .dockerconfigjson' in bad
     assert reason not in dict(events(lab, "bi-anonymous"))
     uid = pods.get(lab, "bi-later")["metadata"]["uid"]
     late = docker_secret("bi-late", {ADDRESS: {"username": USER, "password": PASSWORD}})
@@ -124,15 +125,15 @@ def test_an_image_that_does_not_exist_is_told_as_kubelet_tells_it(world: World) 
         message = told[name]
         assert message.startswith(f'Back-off pulling image "{image}": ErrImagePull: ')
         assert words in message
-    found = events(world.lab, "bi-absent")
     image = ABSENT["tag"][0]
-    for reason, words in (
+    wait_for_events(
+        world.lab,
+        "bi-absent",
         ("Pulling", f'Pulling image "{image}"'),
         ("Failed", f'Failed to pull image "{image}": '),
         ("Failed", "Error: ErrImagePull"),
         ("BackOff", f'Back-off pulling image "{image}"'),
-    ):
-        assert any(has == reason and words in said for has, said in found), (reason, words, found)
+    )
     # The container beside them has its image.
     assert bystander.states(world.lab, "bi-absent")["fine"][0] == "running"
 
@@ -153,9 +154,8 @@ def test_a_name_that_looks_like_an_option_or_a_command_is_no_image(world: World)
 def test_a_pull_that_breaks_off_is_repeated(world: World) -> None:
     """Its layer broke off CUTS times, then the registry was well again."""
     wait_for(world.lab, "bi-cut", "main", reason="Completed")
-    told = [said for _, said in events(world.lab, "bi-cut")]
-    assert any("Failed to pull image" in said and "EOF" in said for said in told), told
-    assert any("Successfully pulled image" in said for said in told)
+    again = f'Successfully pulled image "{world.registry.image("cut")}"'
+    wait_for_events(world.lab, "bi-cut", ("Failed", "EOF"), ("Pulled", again))
     assert world.lab.kubectl("alice", "logs", "bi-cut").stdout == "came\n"
     assert left_in_cache(world.lab, world.registry.digests["cut"]) == ["images", "locks"]
 
