@@ -267,8 +267,9 @@ def test_a_watch_sees_the_end_before_the_deletion(gone: Gone, state: str) -> Non
 
 @pytest.mark.claim("X35")
 @pytest.mark.timeout(400)
-def test_the_same_name_five_times_at_once(lab: Lab) -> None:
+def test_the_same_name_five_times_at_once(lab: Lab, request: pytest.FixtureRequest) -> None:
     """Each time the pod is further on its way; what runs in the end is the last one, whole."""
+    request.addfinalizer(lambda: remove(lab, AGAIN, how=GENTLE))
     lab.kubectl("alice", "delete", "pod", AGAIN, *FORCE, "--ignore-not-found")
     moments = (
         ("created", lambda _: True),
@@ -310,7 +311,6 @@ def test_the_same_name_five_times_at_once(lab: Lab) -> None:
     for uid, numbers in written.items():
         assert numbers <= {job.id for job in {**ends, **mine}[uid]}, written
     print(", ".join(f"{len(jobs)} job(s), {[job.state for job in jobs]}" for jobs in ends.values()))
-    remove(lab, AGAIN, how=GENTLE)
 
 
 def round_of(number: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ systemctl daemon-reload
 systemctl restart {BROKER}
 """
 USUAL_BROKER = f"""
-rm -rf {HELD} {DROP_IN}
+rm -rf {HELD} $(dirname {DROP_IN})
 systemctl daemon-reload
 systemctl restart {BROKER}
 """
@@ -252,6 +252,29 @@ def test_an_sbatch_that_comes_late_makes_a_job_that_is_dismissed(lab: Lab) -> No
     assert [job.state for job in ends[uid] if job.id == chosen] == ["COMPLETED"]
     assert [job.state in ("FAILED", "CANCELLED") for job in ends[uid] if job.id == late] == [True]
     lab.kubectl("alice", "delete", "pod", name, "--wait=false")
+
+
+@pytest.mark.claim("X23")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.usefixtures("patient")
+def test_a_pod_deleted_by_force_during_sbatch_leaves_no_job(lab: Lab, killed: bool) -> None:
+    """Nothing of Kubernetes knows the pod any more when its job comes to be."""
+    name = f"unseen-{str(killed).lower()}"
+    wait_until_ready(lab)
+    with held(lab, "before"):
+        pods.create(lab, brief(name, seconds=600))
+        wait_until_held(lab)
+        uid = pods.get(lab, name)["metadata"]["uid"]
+        lab.kubectl("alice", "delete", "pod", name, "--force", "--grace-period=0")
+        if killed:
+            kill(lab, AGENT)
+    pods.until(lambda: fates.jobs_of(lab, [uid])[uid], bool, seconds=60, what="the job")
+    (job,) = fates.wait_until_ended(lab, [uid], seconds=120)[uid]
+    assert job.state in ("CANCELLED", "FAILED")
+    assert job.id not in fates.planned(lab)
+    if job.host:
+        assert fates.left_on(lab, job) == ""
 
 
 @pytest.mark.claim("X24")
