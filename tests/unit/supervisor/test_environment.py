@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.supervisor.environment import ResolveError, expand, resolve_environment
+from slurmlet.supervisor.environment import ResolveError, expand, refreshed, resolve_environment
 
 from .plans import make_plan
 
@@ -19,6 +19,32 @@ def resolve(**container: Any) -> dict[str, str]:
     container = {"name": "main", **container}
     plan = make_plan([container], secrets=SECRETS, config_maps=CONFIG_MAPS)
     return resolve_environment(container, plan)
+
+
+def test_what_an_environment_refers_to_can_change_and_nothing_else() -> None:
+    main = {
+        "name": "main",
+        "env": [
+            {
+                "name": "NOTE",
+                "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['note']"}},
+            },
+            {
+                "name": "COLOR",
+                "valueFrom": {"configMapKeyRef": {"name": "c", "key": "color"}},
+            },
+        ],
+    }
+    before = make_plan([main])
+    after = make_plan([{**main, "image": "other"}], config_maps=CONFIG_MAPS)
+    after.pod["metadata"]["annotations"] = {"note": "new"}
+    after.pod["metadata"]["name"] = "other"
+    plan = refreshed(before, newer=after)
+    assert resolve_environment(main, plan) | {"NOTE": "new", "COLOR": "red"} == (
+        resolve_environment(main, plan)
+    )
+    assert plan.pod["spec"] == before.pod["spec"]
+    assert plan.pod["metadata"]["name"] == "web"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedPlan:
-    """Asks for the plan again, of which ConfigMaps and Secrets count that are not of volumes."""
+    """Asks for the plan again, of which ConfigMaps and Secrets count that are not of volumes, and
+    the pod's labels and annotations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from slurmlet.contracts.podproto import Plan
@@ -31,6 +32,20 @@ def resolve_environment(container: Mapping[str, Any], plan: Plan) -> dict[str, s
         if value is not None:
             result[entry["name"]] = value
     return result
+
+
+def refreshed(plan: Plan, *, newer: Plan) -> Plan:
+    """The plan with what a container refers to as it is by now: ConfigMaps, Secrets, and the labels
+    and annotations of the pod. The rest is how the pod was made."""
+    current = newer.pod["metadata"]
+    changing = {key: current.get(key) or {} for key in ("labels", "annotations")}
+    return replace(
+        plan,
+        pod={**plan.pod, "metadata": {**plan.pod["metadata"], **changing}},
+        config_maps=newer.config_maps,
+        secrets=newer.secrets,
+        pull_secrets=newer.pull_secrets,
+    )
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from slurmlet.supervisor import limits
 from slurmlet.supervisor.anchor import Anchor, children, container_init, runs
 from slurmlet.supervisor.devices import make_devices
 from slurmlet.supervisor.engines.interface import ContainerSpec, Engine, Mount, Place
-from slurmlet.supervisor.environment import ResolveError, resolve_environment
+from slurmlet.supervisor.environment import ResolveError, refreshed, resolve_environment
 from slurmlet.supervisor.files import make_mount_point, read_text, resolve_inside
 from slurmlet.supervisor.hints import Announcement, Hints
 from slurmlet.supervisor.images import Image, ImageError, Images, Tell
@@ -86,7 +86,7 @@ class Runtime(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Learn what the ConfigMaps and Secrets of the environment are by now, if that is told."""
+        """Learn what the environment refers to is by now, if that is told."""
         ...
 
 
@@ -159,13 +159,7 @@ class EngineRuntime:
     async def refresh(self) -> None:
         new = await self._replan()
         if new:
-            # The rest is how the pod was made.
-            self._plan = replace(
-                self._plan,
-                config_maps=new.config_maps,
-                secrets=new.secrets,
-                pull_secrets=new.pull_secrets,
-            )
+            self._plan = refreshed(self._plan, newer=new)
             self._take_credentials()
 
     async def start(

@@ -1,0 +1,71 @@
+"""What users change of a pod that exists, and what they cannot ask of its containers."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e import pods
+from tests.e2e.conftest import Lab
+
+WAITS, REFUSED = "updates-waits", "updates-rules"
+RULES = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+
+
+def waiting() -> dict[str, object]:
+    """A pod that mounts a part of its volume that an annotation names."""
+    where = {"fieldRef": {"fieldPath": "metadata.annotations['place']"}}
+    return pods.manifest(
+        WAITS,
+        "sh",
+        "-c",
+        "touch /part/file; ls /whole/$PLACE",
+        container={
+            "env": [{"name": "PLACE", "valueFrom": where}],
+            "volumeMounts": [
+                {"name": "data", "mountPath": "/part", "subPathExpr": "$(PLACE)/below"},
+                {"name": "data", "mountPath": "/whole"},
+            ],
+        },
+        volumes=[{"name": "data", "emptyDir": {}}],
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def created(lab: Lab) -> Iterator[None]:
+    pods.delete(lab, WAITS, REFUSED)
+    own_rules = {"restartPolicy": "Never", "restartPolicyRules": RULES}
+    pods.create(lab, waiting(), pods.manifest(REFUSED, "true", container=own_rules))
+    yield
+    lab.kubectl("alice", "delete", "pod", WAITS, REFUSED, "--wait=false", "--ignore-not-found")
+
+
+def reason(lab: Lab, name: str) -> str:
+    """Why the pod's container waits."""
+    found = pods.get(lab, name)["status"].get("containerStatuses") or [{}]
+    return str(found[0].get("state", {}).get("waiting", {}).get("reason"))
+
+
+@pytest.mark.claim("L41")
+@pytest.mark.timeout(300)
+def test_an_annotation_that_comes_late_lets_the_container_start(lab: Lab) -> None:
+    pods.until(
+        lambda: reason(lab, WAITS),
+        lambda found: found == "CreateContainerConfigError",
+        seconds=120,
+        what="the container that cannot be made",
+    )
+    lab.kubectl("alice", "annotate", "pod", WAITS, "place=here")
+    pods.wait_for_phase(lab, WAITS, "Succeeded")
+    assert lab.kubectl("alice", "logs", WAITS).stdout.split() == ["below"]
+
+
+@pytest.mark.claim("L42")
+def test_containers_with_restart_rules_of_their_own_are_refused(lab: Lab) -> None:
+    refused = pods.wait_for_phase(lab, REFUSED, "Failed")
+    events = ["events", "--for", f"pod/{REFUSED}"]
+    pods.until(
+        lambda: lab.kubectl("alice", *events).stdout,
+        lambda text: "spec.containers[main].restartPolicyRules is not supported" in text,
+        seconds=60,
+        what="the event that says why",
+    )
+    assert pods.job_id(refused) == "", "it costs Slurm nothing"
