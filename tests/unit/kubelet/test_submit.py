@@ -192,9 +192,27 @@ async def test_jobs_of_other_users_and_forged_comments_are_not_taken(
     world.slurm.jobs[50] = FakeJob(name=name, comment=comment, uid=1002)
     world.slurm.jobs[51] = FakeJob(name=name, comment=f"{comment}\nx", uid=1001)
     clock(60)
+    await world.sync()
+    clock(SETTLE_SECONDS + 1)
     await world.sync(times=2)
     assert len(world.broker.submitted()) == 2
     assert world.annotation("job-id") == "52"
+
+
+async def test_what_slurm_did_late_is_found_by_a_second_look(world: World, clock: Forward) -> None:
+    """A slurmctld that was frozen answers squeue and then carries out the sbatch before it."""
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    late = world.slurm.jobs.pop(101)
+    clock(60)
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    world.slurm.jobs[101] = late
+    clock(SETTLE_SECONDS + 1)
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    assert world.annotation("job-id") == "101"
 
 
 async def test_a_job_that_slurm_refused_is_not_taken(world: World, clock: Forward) -> None:
@@ -204,6 +222,8 @@ async def test_a_job_that_slurm_refused_is_not_taken(world: World, clock: Forwar
     await world.sync()
     world.slurm.jobs[101].state = "FAILED"
     clock(60)
+    await world.sync()
+    clock(SETTLE_SECONDS + 1)
     await world.sync(times=2)
     assert [request.attempt for request in world.broker.submitted()] == [1, 2]
     assert world.annotation("job-id") == "102"

@@ -129,8 +129,8 @@ class Controller:
             return await self._let_go(pod, record)
         if record.job_id is None and record.attempt and not record.refused:
             await self.submitter.find_again(pod, record)
-            if record.job_id is None and record.inherited:
-                record.inherited = False
+            if record.job_id is None and record.unsettled:
+                record.unsettled = False
                 return SETTLE_SECONDS
         if record.job_id is None:
             return await self._let_go(pod, record)

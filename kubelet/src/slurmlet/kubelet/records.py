@@ -34,8 +34,8 @@ class Record:
     `facts` is what was last heard of it. `ip` is the pod's address and `host_ip` its node's, both
     empty until a supervisor was believed. `complaints` are what the pod's author was told of
     Services. `waiting` and `refused` are what to show while there is no job; `retry_at` and
-    `failures` space out submissions. `inherited` says that an earlier agent may have a submission
-    on its way. `stopped_for` is the deletionTimestamp for which a session (by id) was told to stop,
+    `failures` space out submissions. `unsettled` says that a submission may be on its way:
+    an earlier agent's, or one without an answer. `stopped_for` is the deletionTimestamp for which a session (by id) was told to stop,
     `cancelled_at` when scancel was last asked for.
     """
 
@@ -54,7 +54,7 @@ class Record:
     refused: bool = False
     retry_at: float = 0.0
     failures: int = 0
-    inherited: bool = False
+    unsettled: bool = False
     deletion_seen: float | None = None
     stopped_for: tuple[str, int] | None = None
     cancelled_at: float | None = None
@@ -89,7 +89,7 @@ class Records:
                 uid=metadata["uid"],
                 namespace=metadata["namespace"],
                 name=metadata["name"],
-                inherited=ATTEMPT_ANNOTATION in annotations,
+                unsettled=ATTEMPT_ANNOTATION in annotations,
             )
             self._by_uid[record.uid] = record
         if record.job_id is None:

@@ -44,7 +44,8 @@ REFERENCE_SECONDS = (2.0, 60.0)
 """Between looks at references that are missing, and at a name service that is silent."""
 
 SETTLE_SECONDS = 5.0
-"""Before a submission that another agent began is taken for lost: it may still be on its way."""
+"""Before a submission that another agent began, or that gave no answer, is taken for lost: it may
+still be on its way. A slurmctld that was frozen may answer squeue before what waited longer."""
 
 SKEW_SECONDS = 60
 """Between the clocks of the API server and of Slurm."""
@@ -109,8 +110,8 @@ class Submitter:
         if record.job_id is not None:
             self.follow(record)
             return None
-        if record.inherited:
-            record.inherited = False
+        if record.unsettled:
+            record.unsettled = False
             record.retry_at = time.monotonic() + SETTLE_SECONDS
             return SETTLE_SECONDS
         return await self._submit(live, record, decision)
@@ -290,6 +291,7 @@ class Submitter:
         return None if record.refused else self._later(record, RETRY_SECONDS)
 
     def _failed(self, pod: Mapping[str, Any], record: Record, message: str) -> float:
+        record.unsettled = True
         self.events.emit(pod, "SubmitBackOff", message, kind="Warning")
         record.waiting = ("SubmitBackOff", message)
         return self._later(record, RETRY_SECONDS)
