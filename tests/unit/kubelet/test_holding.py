@@ -12,8 +12,9 @@ def test_a_few_vanished_pods_are_believed() -> None:
 
 def test_many_at_once_are_held() -> None:
     holding = Holding()
-    for _ in range(21):
-        holding.vanished(5.0, pods=100)
+    begins = [holding.vanished(5.0, pods=100) for _ in range(25)]
+    # It is told once.
+    assert begins == [False] * 20 + [True] + [False] * 4
     assert holding.seconds_left(5.0) == HOLD_SECONDS
     assert holding.seconds_left(5.0 + HOLD_SECONDS) == 0
 

@@ -24,8 +24,8 @@ from slurmlet.kubelet.brokerclient import Broker
 from slurmlet.kubelet.channel import UNPROVED, Channel
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.controller import Controller
-from slurmlet.kubelet.events import Events
-from slurmlet.kubelet.holding import Holding
+from slurmlet.kubelet.events import Events, node_of
+from slurmlet.kubelet.holding import HOLD_SECONDS, Holding
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.node import Software
@@ -201,23 +201,35 @@ class Agent:
         if before is not None and (
             after is None or after["metadata"]["uid"] != before["metadata"]["uid"]
         ):
-            self._vanished(before["metadata"]["uid"])
+            self._vanished(before)
         self._queue.add(key)
 
     def _node_was_away(self) -> None:
-        self._holding.node_was_away(time.monotonic(), jobs=len(self._journal.entries()))
+        if self._holding.node_was_away(time.monotonic(), jobs=len(self._journal.entries())):
+            self._held("The node object was missing")
 
-    def _vanished(self, uid: str) -> None:
+    def _vanished(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
         self._uids.pop(uid, None)
         record = self._records.get(uid)
         if record is None or record.over or record.job_id is None:
             self._records.drop(uid)
             return
-        if record.deletion_seen is None:
-            self._holding.vanished(time.monotonic(), pods=len(self._records))
+        # The API server marks a pod also when it is deleted by force, just before it removes it.
+        if not pod["metadata"].get("deletionTimestamp"):
+            self._lost(pods=len(self._records))
         self._orphaned(
             Entry(uid=uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
         )
+
+    def _lost(self, *, pods: int) -> None:
+        if self._holding.vanished(time.monotonic(), pods=pods):
+            self._held("Many pods vanished at once that nobody had deleted")
+
+    def _held(self, why: str) -> None:
+        message = f"{why}: jobs of vanished pods are left alone for {HOLD_SECONDS / 60:.0f} minutes"
+        log.error("%s", message)
+        self._events.emit(node_of(self._config.node_name), "JobsHeld", message, kind="Warning")
 
     def _orphaned(self, entry: Entry) -> None:
         self._orphans.add(entry)
@@ -242,7 +254,7 @@ class Agent:
         await self._pods.synced.wait()
         for entry in self._journal.entries():
             if entry.uid not in self._uids:
-                self._holding.vanished(time.monotonic(), pods=len(self._uids))
+                self._lost(pods=len(self._uids))
                 self._orphaned(entry)
 
     def _pod_of(self, uid: str) -> Object | None:

@@ -1,4 +1,4 @@
-"""Events on pods, in kubelet's words. Losing one never harms a pod."""
+"""Events on pods and on the node, in kubelet's words. Losing one never harms a pod."""
 
 import asyncio
 import logging
@@ -40,6 +40,12 @@ class _Waiting:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+def node_of(name: str) -> Object:
+    """A node as events refer to it: kubelet writes them into the namespace default, and its name
+    as UID."""
+    return {"kind": "Node", "metadata": {"name": name, "namespace": "default", "uid": name}}
+
+
 class Events:
     """Writes events one after the other, so that a flood reaches the API server as a stream."""
 
@@ -59,7 +65,7 @@ class Events:
         kind: str = "Normal",
         container: str | None = None,
     ) -> None:
-        """Put an event on a pod, soon."""
+        """Put an event on a pod, or what `node_of` made, soon."""
         try:
             self._queue.put_nowait(
                 _Waiting(
@@ -108,7 +114,7 @@ class Events:
         metadata = event.pod["metadata"]
         involved = {
             "apiVersion": "v1",
-            "kind": "Pod",
+            "kind": event.pod.get("kind") or "Pod",
             "namespace": metadata["namespace"],
             "name": metadata["name"],
             "uid": metadata["uid"],

@@ -52,6 +52,12 @@ class Orphans:
         now = time.monotonic()
         if now - since < SETTLE_SECONDS:
             return SETTLE_SECONDS - (now - since)
+        if not self.watch.tracks(entry.job_id):
+            self.watch.track(entry.job_id, lambda: None)
+        job = self.watch.facts(entry.job_id)
+        if job and observe(job.state).meaning is Meaning.ENDED:
+            self._forget(entry)
+            return None
         left = self.holding.seconds_left(now)
         if left > 0:
             log.warning(
@@ -65,11 +71,8 @@ class Orphans:
         if await self._exists(entry):
             log.info("%s/%s: the pod is there after all", entry.namespace, entry.name)
             del self.found[uid]
-            return None
-        self.watch.track(entry.job_id, lambda: None)
-        job = self.watch.facts(entry.job_id)
-        if job and observe(job.state).meaning is Meaning.ENDED:
-            self._forget(entry)
+            if self.records.get(uid) is None:
+                self.watch.untrack(entry.job_id)
             return None
         await self._stop(uid)
         if await self.submitter.cancel(entry.namespace, entry.job_id):
