@@ -595,6 +595,52 @@ async def test_an_address_that_the_pod_has_stays(port: Port, client: aiohttp.Cli
     assert port.decoder.asked == []
 
 
+@pytest.mark.parametrize("port", [True], indirect=True)
+async def test_another_start_of_the_job_has_another_address(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    """Slurm requeued the job before the pod began: what is written on the pod is not believed."""
+    world = port.world
+    port.decoder.answer = replace(SIGNED, pod_ip="10.78.1.6")
+    await with_job(world, status={"phase": "Pending", "podIP": "10.78.1.5"})
+    supervisor = await dial(client, port)
+    await supervisor.send(replace(HELLO, record="x"))
+    bye = await supervisor.receive()
+    assert isinstance(bye, Bye)
+    assert "10.78.1.6" in bye.reason
+    await world.sync()
+    status = world.live()["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "SlurmRequeued")
+    await settled(lambda: world.broker.cancelled() == [101])
+
+
+@pytest.mark.parametrize("port", [True], indirect=True)
+async def test_a_supervisor_that_lost_its_plan_on_the_way_proves_its_address_again(
+    port: Port, client: aiohttp.ClientSession
+) -> None:
+    port.decoder.answer = SIGNED
+    await with_job(port.world, status={"phase": "Pending", "podIP": "10.78.1.5"})
+    assert (await believed(port, client, record="x")).pod_ip == "10.78.1.5"
+    assert port.world.broker.cancelled() == []
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+async def test_a_pod_that_has_begun_gets_no_second_plan(
+    port: Port, client: aiohttp.ClientSession, phase: str
+) -> None:
+    world = port.world
+    began = {"name": "main", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+    await with_job(world)
+    world.live()["status"] = {"phase": phase, "containerStatuses": [began]}
+    supervisor = await dial(client, port)
+    await supervisor.send(HELLO)
+    assert isinstance(await supervisor.receive(), Bye)
+    assert await supervisor.receive() is None
+    await world.sync()
+    assert world.live()["status"]["phase"] == "Failed"
+    await settled(lambda: world.broker.cancelled() == [101])
+
+
 async def test_a_stream_is_dialled_back(port: Port, client: aiohttp.ClientSession) -> None:
     supervisor = await connected(port, client)
     session = port.world.record().session

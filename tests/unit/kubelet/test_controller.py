@@ -104,6 +104,24 @@ async def test_a_lost_node_fails_the_pod(world: World, clock: Forward) -> None:
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
 
+async def test_a_requeued_job_is_not_waited_for(world: World) -> None:
+    await running(world)
+    world.record().session = world.record().report = None
+    world.slurm.jobs[101].state, world.slurm.jobs[101].node = "PENDING", ""
+    await world.watch.poll()
+    assert await world.sync() is not None
+    status = world.live()["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "SlurmRequeued")
+    assert world.broker.cancelled() == []
+    # The journal keeps the job until Slurm says that it has ended.
+    assert world.journal.entries() != []
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+    await world.sync(times=2)
+    assert world.journal.entries() == []
+    assert world.live()["status"]["reason"] == "SlurmRequeued"
+
+
 async def test_the_exit_record_speaks_for_a_supervisor_that_was_not_heard(world: World) -> None:
     await running(world, restartPolicy="Never")
     world.record().session = None
@@ -236,6 +254,17 @@ async def test_scancel_when_nobody_answers(world: World, clock: Forward) -> None
     assert world.broker.cancelled() == [101]
 
 
+async def test_a_suspended_pod_is_cancelled_at_once(world: World) -> None:
+    """Its supervisor is connected and hears nothing."""
+    session = await running(world)
+    world.slurm.jobs[101].state = "SUSPENDED"
+    await world.sync()
+    delete(world)
+    await world.sync()
+    assert world.broker.cancelled() == [101]
+    assert session.sent == []
+
+
 async def test_scancel_after_grace_and_slack(world: World, clock: Forward) -> None:
     session = await running(world)
     delete(world, grace=-20)
@@ -341,12 +370,28 @@ async def test_held_orphans_wait(world: World, clock: Forward) -> None:
     del world.api.objects["/api/v1/namespaces/alice/pods/web"]
     world.orphans.add(entry)
     clock(11)
-    world.holding.node_was_away(time.monotonic(), jobs=1)
+    assert world.holding.node_was_away(time.monotonic(), jobs=1)
     await world.orphans.sync(UID)
     assert world.broker.cancelled() == []
     clock(601)
     await world.orphans.sync(UID)
     assert world.broker.cancelled() == [101]
+
+
+async def test_a_held_orphan_whose_job_ended_is_forgotten(world: World, clock: Forward) -> None:
+    """Else the next agent would find it in the journal, and count it as vanished again."""
+    await running(world)
+    (entry,) = world.journal.entries()
+    del world.api.objects["/api/v1/namespaces/alice/pods/web"]
+    world.orphans.add(entry)
+    world.holding.node_was_away(time.monotonic(), jobs=1)
+    clock(11)
+    await world.orphans.sync(UID)
+    world.slurm.jobs[101].state = "CANCELLED"
+    await world.watch.poll()
+    assert await world.orphans.sync(UID) is None
+    assert world.journal.entries() == []
+    assert world.broker.cancelled() == []
 
 
 async def test_one_bad_pod_harms_no_other(world: World) -> None:

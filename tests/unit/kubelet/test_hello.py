@@ -74,3 +74,11 @@ def test_the_first_job_keeps_the_pod() -> None:
     assert claim(HELLO, known_job=7, finished=False).verdict is Verdict.ACCEPT
     assert claim(HELLO, known_job=6, finished=False).verdict is Verdict.DUPLICATE
     assert claim(HELLO, known_job=None, finished=True).verdict is Verdict.DUPLICATE
+
+
+def test_of_a_pod_that_has_ended_only_who_ran_it_is_heard() -> None:
+    ran = replace(HELLO, planned=True)
+    assert claim(ran, known_job=7, finished=True).verdict is Verdict.ACCEPT
+    assert claim(ran, known_job=6, finished=True).verdict is Verdict.DUPLICATE
+    # The same job, but started again by Slurm.
+    assert claim(HELLO, known_job=7, finished=True).verdict is Verdict.DUPLICATE

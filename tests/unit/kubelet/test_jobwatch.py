@@ -59,6 +59,17 @@ async def test_a_forgotten_job_ends_as_the_accounting_says() -> None:
     assert (job.state, job.exit_code) == ("FAILED", 3)
 
 
+async def test_the_accounting_is_asked_for_absent_jobs_only() -> None:
+    fake = FakeSlurm(jobs={number: FakeJob(state="RUNNING") for number in range(1, 100)})
+    watch, _ = watch_of(fake)
+    await watch.poll()
+    assert [argv[0] for argv in fake.calls] == ["squeue"]
+    fake.jobs[7].forgotten = True
+    await watch.poll()
+    assert [argv[0] for argv in fake.calls] == ["squeue", "squeue", "sacct"]
+    assert fake.calls[-1][fake.calls[-1].index("-j") + 1] == "7"
+
+
 async def test_the_accounting_lags_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """It still says RUNNING of a job that slurmctld has forgotten: that is not believed for ever,
     but for long."""

@@ -184,6 +184,7 @@ def test_a_job_that_ended_badly(state: str, code: int, reason: str, disrupted: b
     [
         ("CANCELLED", "SlurmCancelled"),
         ("TIMEOUT", "DeadlineExceeded"),
+        ("PENDING", "SlurmRequeued"),
         ("PREEMPTED", "Preempted"),
         ("FAILED", "SlurmTerminated"),
     ],
@@ -198,7 +199,7 @@ def test_why_slurm_ended_the_job_is_said_once_it_is_known(state: str, reason: st
     second = status_of(Known(job=job(state), report=final), live)
     assert (second["phase"], second["reason"]) == ("Failed", reason)
     kinds = [item["type"] for item in second["conditions"]]
-    assert ("DisruptionTarget" in kinds) == (state == "PREEMPTED")
+    assert ("DisruptionTarget" in kinds) == (state in ("PREEMPTED", "PENDING"))
 
 
 def test_a_refused_pod_that_must_not_be_retried_fails() -> None:
@@ -239,6 +240,48 @@ def test_conditions_of_others_are_left_alone() -> None:
     assert patch is not None
     assert "x/y" not in [item["type"] for item in patch["status"]["conditions"]]
     assert "qosClass" not in patch["status"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "shown"),
+    [("FAILED", 3, 3), ("OUT_OF_MEMORY", 253, 137), ("NODE_FAIL", 1, 137), ("TIMEOUT", 143, 137)],
+)
+def test_only_a_job_that_failed_by_itself_has_a_code_of_the_pod(
+    state: str, code: int, shown: int
+) -> None:
+    status = status_of(Known(job=job(state, exit_code=code)))
+    assert main_state(status)["terminated"]["exitCode"] == shown
+
+
+@pytest.mark.parametrize("state", ["PENDING", "CONFIGURING"])
+def test_a_job_that_waits_again_has_failed_its_pod(state: str) -> None:
+    """Slurm requeued it after its node died: nobody reported an end."""
+    known = Known(job=job("RUNNING"), report=report("running", phase="Running"))
+    live = merged(pod(), {"status": status_of(known)})
+    status = status_of(Known(job=job(state, reason="BeginTime")), live)
+    assert (status["phase"], status["reason"]) == ("Failed", "SlurmRequeued")
+    assert status["message"] == f"Slurm job 7 is {state} (BeginTime)"
+    assert condition(status, "DisruptionTarget")["reason"] == "SlurmRequeued"
+    assert main_state(status)["terminated"]["exitCode"] == 137
+
+
+def test_a_job_that_waits_for_its_first_start_fails_nothing() -> None:
+    """Also if its pod went before, and its containers count as terminated."""
+    gone = status_of(Known(job=job("PENDING"), gone=True))
+    again = status_of(Known(job=job("PENDING"), gone=True), merged(pod(), {"status": gone}))
+    assert "terminated" in main_state(again)
+    assert all(item["type"] != "DisruptionTarget" for item in again["conditions"])
+    assert "SlurmRequeued" not in str(again)
+
+
+def test_a_job_is_held_only_as_long_as_it_is() -> None:
+    running = report("running", phase="Running")
+    status = status_of(Known(job=job("REQUEUE_HOLD"), report=running))
+    assert condition(status, "slurmlet.io/Held")["reason"] == "SlurmHeld"
+    assert status["phase"] == "Running"
+    live = merged(pod(), {"status": status})
+    status = status_of(Known(job=job("RUNNING"), report=running), live)
+    assert condition(status, "slurmlet.io/Held")["status"] == "False"
 
 
 STATES = st.sampled_from([*sorted(TABLE), "SOMETHING_NEW", ""])

@@ -1,12 +1,14 @@
 """Questions to Slurm: how they are asked, and that no answer is made up."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
 
 from slurmlet.kubelet.slurm.process import CommandError, Commands
-from slurmlet.kubelet.slurm.query import JobFacts, Slurm, _live_job, _past_job
+from slurmlet.kubelet.slurm.query import _LIVE, _PAST, JobFacts, Slurm, _live_job, _past_job
 
 
 async def test_all_jobs_are_asked_for_at_once() -> None:
@@ -17,6 +19,12 @@ async def test_all_jobs_are_asked_for_at_once() -> None:
         job_id=7, state="RUNNING", uid=1001, nodes="c1", started=1_767_225_600, reason="Priority"
     )
     assert len(fake.calls) == 1
+
+
+def test_no_format_holds_what_a_user_can_write() -> None:
+    """Job, state, uid, nodes, start and reason: neither name nor comment, which may hold lines."""
+    assert set(re.findall("%[A-Za-z]", _LIVE)) == {"%i", "%T", "%U", "%N", "%S", "%r"}
+    assert set(_PAST.split(",")) == {"JobIDRaw", "State", "ExitCode", "UID", "NodeList", "Start"}
 
 
 async def test_a_single_id_is_given_twice() -> None:

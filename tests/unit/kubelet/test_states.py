@@ -3,10 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.kubelet.slurm.states import TABLE, Meaning, observe, remedy
+from slurmlet.kubelet.slurm.states import (
+    HOPELESS_REASONS,
+    REQUEUED,
+    TABLE,
+    Meaning,
+    observe,
+    remedy,
+)
 
-# slurm_protocol_defs.c, job_state_string and job_state_string_complete.
-SLURM_STATES = [
+# slurm_protocol_defs.c, job_state_string and job_state_string_complete. What squeue prints was read
+# from libslurmfull of both releases, for each base state and each single flag.
+BASES = [
     "PENDING",
     "RUNNING",
     "SUSPENDED",
@@ -19,8 +27,8 @@ SLURM_STATES = [
     "BOOT_FAIL",
     "DEADLINE",
     "OUT_OF_MEMORY",
-    "LAUNCH_FAILED",
-    "UPDATE_DB",
+]
+FLAGS_24_11 = [
     "REQUEUED",
     "REQUEUE_HOLD",
     "SPECIAL_EXIT",
@@ -28,20 +36,26 @@ SLURM_STATES = [
     "CONFIGURING",
     "COMPLETING",
     "STOPPED",
-    "RECONFIG_FAIL",
-    "POWER_UP_NODE",
     "REVOKED",
     "REQUEUE_FED",
     "RESV_DEL_HOLD",
     "SIGNALING",
     "STAGE_OUT",
-    "EXPEDITING",
-    "GETENV_FAILED",
 ]
+FLAGS_26_05 = [*FLAGS_24_11, "EXPEDITING"]
+# Printed by job_state_string_complete only, which sacct and slurmrestd may use.
+FLAGS_OF_OTHERS = [
+    "LAUNCH_FAILED",
+    "GETENV_FAILED",
+    "RECONFIG_FAIL",
+    "UPDATE_DB",
+    "POWER_UP_NODE",
+]
+SLURM_STATES = [*BASES, *FLAGS_26_05, *FLAGS_OF_OTHERS]
 
 
 def test_every_state_of_slurm_has_a_meaning() -> None:
-    assert set(SLURM_STATES) <= set(TABLE)
+    assert {*SLURM_STATES, "LOST"} == set(TABLE)
     assert all(observe(state).known for state in SLURM_STATES)
 
 
@@ -70,7 +84,22 @@ def test_completing_is_not_the_end() -> None:
 
 def test_the_site_s_doing_is_a_disruption() -> None:
     disrupted = {state for state in SLURM_STATES if observe(state).disrupted}
+    assert REQUEUED.disrupted
     assert disrupted == {"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"}
+
+
+def test_a_flag_over_a_running_job_ends_nothing() -> None:
+    """squeue prints one word for base state and flags, and a flag covers the base state."""
+    endings = {"REVOKED", "LAUNCH_FAILED", "GETENV_FAILED", "RECONFIG_FAIL"}
+    flags = {*FLAGS_26_05, *FLAGS_OF_OTHERS} - endings
+    assert all(observe(flag).meaning is not Meaning.ENDED for flag in flags)
+
+
+def test_hopeless_reasons_are_slurm_s_own_words() -> None:
+    """As job_state_reason_string of 24.11 and 26.05 spells them."""
+    assert "AssocGrpBBLimit" not in HOPELESS_REASONS
+    for reason in ("AssocMaxBBPerJob", "QOSMaxMemoryPerJob", "InvalidQOS", "JobHoldMaxRequeue"):
+        assert remedy(reason)
 
 
 def test_hopeless_reasons() -> None:

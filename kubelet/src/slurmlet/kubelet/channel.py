@@ -37,6 +37,7 @@ from slurmlet.kubelet.records import Record, Records
 from slurmlet.kubelet.session import Connection, Handlers, listen
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts
+from slurmlet.kubelet.slurm.states import REQUEUED
 from slurmlet.kubelet.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ class Channel:
             await self._strange(uid, said.job_id)
             return None
         record = self.records.of(pod)
-        finished = podstatus.phase_of(pod) in podstatus.TERMINAL and record.job_id != said.job_id
+        finished = podstatus.phase_of(pod) in podstatus.TERMINAL
         answer = hellos.claim(said, known_job=record.job_id, finished=finished)
         if answer.verdict is not Verdict.ACCEPT:
             await self._dismiss(record, said.job_id, connection, answer.reason)
@@ -195,13 +196,19 @@ class Channel:
             return None
         record.job_id = said.job_id
         try:
+            if podstatus.begun(pod, record.report) and not said.planned:
+                raise _RequeuedError(f"Slurm started job {said.job_id} again; one job is one try")
             record.ip = await self._address(pod, connection, said, uid=job.uid if job else -1)
         except CommandError as error:
             why = f"The pod's address cannot be proved now: {error}"
             self.events.emit(pod, NO_SANDBOX, why, kind="Warning")
             return None
         except RecordError as error:
-            await self._without_address(pod, record, connection, str(error))
+            await self._give_up(pod, record, connection, reason=NO_SANDBOX, why=str(error))
+            return None
+        except _RequeuedError as error:
+            await self._give_up(pod, record, connection, reason=REQUEUED.reason, why=str(error))
+            await self.duplicate(record.namespace, said.job_id)
             return None
         record.host_ip = connection.peer
         return record
@@ -217,12 +224,19 @@ class Channel:
 
         Raises:
             RecordError: it must have one and cannot prove it.
+            _RequeuedError: the pod has another, of an earlier start of this job.
             CommandError: the proof cannot be looked at now.
         """
-        known = (pod.get("status") or {}).get("podIP")
-        if known:
-            # Of this job: no other was ever believed. The agent may have been away since.
-            return str(known)
+        known = str((pod.get("status") or {}).get("podIP") or "")
+        if known and said.planned:
+            # Of this supervisor: no other was ever believed. The agent may have been away since.
+            return known
+        found = await self._proved(pod, connection, said, uid=uid)
+        if known not in ("", found):
+            raise _RequeuedError(f"job {said.job_id} has the address {found}, its pod {known}")
+        return found
+
+    async def _proved(self, pod: Object, connection: Connection, said: Hello, *, uid: int) -> str:
         if uses_host_network(pod) or not self.pod_network:
             return connection.peer
         if said.record is None:
@@ -237,18 +251,17 @@ class Channel:
         )
         return own or connection.peer
 
-    async def _without_address(
-        self, pod: Object, record: Record, connection: Connection, why: str
+    async def _give_up(
+        self, pod: Object, record: Record, connection: Connection, *, reason: str, why: str
     ) -> None:
         """Send the supervisor away and end the pod: another try would be on the same terms."""
-        log.warning("%s: job %s has no address: %s", record.key, record.job_id, why)
-        self.events.emit(pod, NO_SANDBOX, why, kind="Warning")
+        log.warning("%s: job %s gets no plan: %s", record.key, record.job_id, why)
+        self.events.emit(pod, reason, why, kind="Warning")
         record.report = Status(
-            seq=0, phase="Failed", containers=(), final=True, reason=NO_SANDBOX, message=why
+            seq=0, phase="Failed", containers=(), final=True, reason=reason, message=why
         )
         self.touch(record)
         await self._dismiss(record, record.job_id or 0, connection, why)
-        await connection.socket.close()
 
     async def _dismiss(self, record: Record, job_id: int, connection: Connection, why: str) -> None:
         log.info(
@@ -362,6 +375,10 @@ class Channel:
             self.events.emit(
                 pod, event.reason, event.message, kind=event.kind, container=event.container
             )
+
+
+class _RequeuedError(Exception):
+    """The job had the pod before, in an earlier start of its own."""
 
 
 def _planned(record: Record) -> Act:

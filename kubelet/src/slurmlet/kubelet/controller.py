@@ -76,7 +76,8 @@ class Controller:
         if record.job_id is not None and job is None:
             # After a restart nothing is written before Slurm was asked.
             return None
-        ended = job is not None and observe(job.state).meaning is Meaning.ENDED
+        seen = podstatus.seen_of(pod, job, record.report) if job else None
+        ended = seen is not None and seen.meaning is Meaning.ENDED
         if job and ended and not await self._details(record, job):
             return finding.LEAST_PATIENCE_SECONDS / 3
         if job and ended and not record.report_is_final:
@@ -88,10 +89,10 @@ class Controller:
             )
             self.events.emit(pod, "SlurmPending", message, kind="Warning")
         await self._write(pod, record, job)
-        if ended:
+        if job and observe(job.state).meaning is Meaning.ENDED:
             self._finish(record)
             return None
-        if record.report_is_final:
+        if ended or record.report_is_final:
             return ENDING_SECONDS
         try:
             await self.updates.tell(pod, record)
@@ -108,14 +109,15 @@ class Controller:
         job = self._job(record)
         if job is None:
             return None
-        ended = observe(job.state).meaning is Meaning.ENDED
+        meaning = observe(job.state).meaning
         await self._write(pod, record, job)
-        if ended:
+        if meaning is Meaning.ENDED:
             self._finish(record)
             return None
         now = time.monotonic()
         record.final_at = record.final_at or now
-        if now - record.final_at > LINGER_SECONDS:
+        # A job that waits after its pod ended was requeued, and would start in vain.
+        if meaning is Meaning.WAITING or now - record.final_at > LINGER_SECONDS:
             await self._cancel(record)
             return CANCEL_SECONDS
         self.watch.poke()
@@ -147,7 +149,9 @@ class Controller:
         left = _deadline(pod) - time.time()
         waited = time.monotonic() - record.deletion_seen
         unheard = record.session is None or left < -SLACK_SECONDS
-        if meaning is Meaning.WAITING or (unheard and waited > ANSWER_SECONDS):
+        # A suspended supervisor hears nothing; scancel resumes its job, which then has KillWait.
+        deaf = meaning in (Meaning.WAITING, Meaning.SUSPENDED)
+        if deaf or (unheard and waited > ANSWER_SECONDS):
             await self._cancel(record)
         elif record.session and not record.report_is_final:
             await self._stop(pod, record, grace=max(left, 0.0))

@@ -84,8 +84,11 @@ def attempt_of(
 
 
 def claim(hello: Hello, *, known_job: int | None, finished: bool) -> Answer:
-    """Whether an authentic supervisor is the one that runs the pod; the first valid hello wins."""
-    if finished:
+    """Whether an authentic supervisor is the one that runs the pod; the first valid hello wins.
+
+    Once the pod has ended, only who ran it is still heard.
+    """
+    if finished and not (hello.planned and known_job == hello.job_id):
         return Answer(verdict=Verdict.DUPLICATE, reason="the pod has ended")
     if known_job is not None and known_job != hello.job_id:
         return Answer(verdict=Verdict.DUPLICATE, reason=f"job {known_job} has the pod")

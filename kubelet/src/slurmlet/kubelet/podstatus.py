@@ -24,7 +24,7 @@ from slurmlet.kubelet.conditions import (
     started_once,
 )
 from slurmlet.kubelet.slurm.query import JobFacts
-from slurmlet.kubelet.slurm.states import Meaning, Observation, observe
+from slurmlet.kubelet.slurm.states import REQUEUED, Meaning, Observation, observe
 
 Object = dict[str, Any]
 
@@ -33,6 +33,7 @@ _RANK = {"Pending": 0, "Running": 1, "Succeeded": 2, "Failed": 2}
 _KILLED = 137
 _NO_OUTPUT = "RaisedSignal:53"
 """slurmstepd's end of a batch script whose output file it could not open."""
+_HELD = "slurmlet.io/Held"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,37 @@ def phase_of(pod: Mapping[str, Any]) -> str:
     return str((pod.get("status") or {}).get("phase") or "Pending")
 
 
+def begun(pod: Mapping[str, Any], report: Status | None) -> bool:
+    """Whether a container of the pod was ever started."""
+    if report and any(item.state.kind != "waiting" for item in report.containers):
+        return True
+    live: Mapping[str, Any] = pod.get("status") or {}
+    return any(
+        _ran(item)
+        for key in ("initContainerStatuses", "containerStatuses")
+        for item in live.get(key) or []
+    )
+
+
+def _ran(item: Mapping[str, Any]) -> bool:
+    state = item.get("state") or {}
+    # What ended without a start is of a pod that went before it began.
+    started = (state.get("terminated") or {}).get("startedAt")
+    return bool("running" in state or started or item.get("restartCount"))
+
+
+def seen_of(pod: Mapping[str, Any], job: JobFacts, report: Status | None) -> Observation:
+    """What the state of its job means for this pod."""
+    seen = observe(job.state)
+    if seen.meaning is Meaning.WAITING and begun(pod, report):
+        return REQUEUED
+    return seen
+
+
 def wanted(pod: Mapping[str, Any], known: Known, *, now: str) -> Object:
     """The status that the pod should have now. Conditions of others are not in it."""
     live: Mapping[str, Any] = pod.get("status") or {}
-    seen = observe(known.job.state) if known.job else None
+    seen = seen_of(pod, known.job, known.report) if known.job else None
     ended = known.gone or (seen is not None and seen.meaning is Meaning.ENDED)
     status = _verdict(pod, known, seen, ended=ended)
     containers = _containers(pod, known, seen, init=False)
@@ -92,17 +120,13 @@ def wanted(pod: Mapping[str, Any], known: Known, *, now: str) -> Object:
     )
     slurm_s_doing = not _is_final(known.report) or status.get("reason") == (seen and seen.reason)
     if seen and seen.disrupted and slurm_s_doing:
-        conditions.append(
-            Condition(
-                type="DisruptionTarget", status=True, reason=seen.reason, message=_told(known)
-            )
-        )
+        conditions.append(_flag("DisruptionTarget", seen.reason, known))
+    elif status.get("reason") == REQUEUED.reason:
+        conditions.append(_flag("DisruptionTarget", REQUEUED.reason, known))
     if seen and seen.reason and seen.meaning is Meaning.UNCHANGED:
-        conditions.append(
-            Condition(
-                type="slurmlet.io/Held", status=True, reason=seen.reason, message=_told(known)
-            )
-        )
+        conditions.append(_flag(_HELD, seen.reason, known))
+    elif any(item["type"] == _HELD for item in live.get("conditions") or []):
+        conditions.append(Condition(type=_HELD, status=False))
     return {
         **status,
         **_start(live, known, seen, now=now),
@@ -154,8 +178,8 @@ def patch_for(
     return {"metadata": metadata, **({"status": changed} if changed else {})}
 
 
-def _flag(kind: str, seen: Observation, known: Known) -> Condition:
-    return Condition(type=kind, status=True, reason=seen.reason, message=_told(known))
+def _flag(kind: str, reason: str, known: Known) -> Condition:
+    return Condition(type=kind, status=True, reason=reason, message=_told(known))
 
 
 def _plain(value: Any) -> Any:
@@ -305,7 +329,8 @@ def _terminated(item: Object, *, code: int, reason: str, now: str) -> Object:
 def _code(known: Known, seen: Observation | None) -> int:
     if seen is None or seen.meaning is not Meaning.ENDED:
         return _KILLED
-    if known.job and known.job.exit_code and not seen.succeeded:
+    # Of a job that Slurm ended the code is Slurm's own, such as 0:125 for memory.
+    if known.job and known.job.exit_code and not seen.by_slurm and not seen.succeeded:
         return known.job.exit_code
     return seen.exit_code
 

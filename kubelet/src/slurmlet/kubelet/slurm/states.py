@@ -51,6 +51,8 @@ _REQUEUED = Observation(meaning=Meaning.UNCHANGED, reason="SlurmRequeued")
 _HELD = Observation(meaning=Meaning.UNCHANGED, reason="SlurmHeld")
 _SUSPENDED = Observation(meaning=Meaning.SUSPENDED, reason="SlurmSuspended")
 UNKNOWN = Observation(meaning=Meaning.UNCHANGED, known=False)
+REQUEUED = _ended("SlurmRequeued", disrupted=True)
+"""A job that waits although its pod has begun: one job is one try."""
 
 TABLE: Mapping[str, Observation] = {
     "PENDING": _waiting("SlurmPending"),
@@ -91,12 +93,19 @@ TABLE: Mapping[str, Observation] = {
 
 _ASK_LESS = "ask for less, or for another QOS (annotation slurmlet.io/qos)"
 _PARTITION = "choose another partition (annotation slurmlet.io/partition), or ask for less"
+_ASK_MORE = "ask for more, or for another QOS (annotation slurmlet.io/qos)"
+_RESERVATION = "choose another reservation (annotation slurmlet.io/reservation), or none"
 
 HOPELESS_REASONS: Mapping[str, str] = {
     "AccountNotAllowed": "choose another account (slurmlet.io/account) or partition",
-    "AssocGrpBBLimit": _ASK_LESS,
+    "AssocMaxBBPerJob": _ASK_LESS,
+    "AssocMaxCpuMinutesPerJobLimit": _ASK_LESS,
     "AssocMaxCpuPerJobLimit": _ASK_LESS,
+    "AssocMaxCpuPerNode": _ASK_LESS,
+    "AssocMaxGRESPerJob": _ASK_LESS,
+    "AssocMaxGRESPerNode": _ASK_LESS,
     "AssocMaxMemPerJob": _ASK_LESS,
+    "AssocMaxMemPerNode": _ASK_LESS,
     "AssocMaxNodePerJobLimit": _ASK_LESS,
     "AssocMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
     "BadConstraints": "change the annotation slurmlet.io/constraint; sinfo -o %f lists features",
@@ -105,15 +114,26 @@ HOPELESS_REASONS: Mapping[str, str] = {
     "InvalidQOS": "choose another QOS (annotation slurmlet.io/qos)",
     "JobHeldAdmin": "ask the administrator to release it",
     "JobHeldUser": "scontrol release lets it go on",
+    "JobHoldMaxRequeue": "scontrol release lets it go on",
     "MaxMemPerLimit": _PARTITION,
     "PartitionNodeLimit": _PARTITION,
     "PartitionTimeLimit": "ask for less time (annotation slurmlet.io/time, or"
     " activeDeadlineSeconds), or choose another partition; scontrol show partition has the limits",
+    "QOSMaxCpuMinutesPerJobLimit": _ASK_LESS,
     "QOSMaxCpuPerJobLimit": _ASK_LESS,
+    "QOSMaxCpuPerNode": _ASK_LESS,
+    "QOSMaxGRESPerJob": _ASK_LESS,
+    "QOSMaxGRESPerNode": _ASK_LESS,
     "QOSMaxMemoryPerJob": _ASK_LESS,
+    "QOSMaxMemoryPerNode": _ASK_LESS,
     "QOSMaxNodePerJobLimit": _ASK_LESS,
     "QOSMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
+    "QOSMinCpuNotSatisfied": _ASK_MORE,
+    "QOSMinGRES": _ASK_MORE,
+    "QOSMinMemory": _ASK_MORE,
     "QOSNotAllowed": "choose another QOS (annotation slurmlet.io/qos) or partition",
+    "ReservationDeleted": _RESERVATION,
+    "ReservationInvalid": _RESERVATION,
 }
 """Reasons of a pending job that no free node will lift, and what does."""
 
