@@ -102,3 +102,18 @@ def wait_idle(lab: Lab, node: str, *, seconds: float = 120) -> None:
     )
     reason = lab.run("ctl", ["timeout", "30", "sinfo", "-h", "-n", node, "-o", "%E"], check=False)
     assert seen == "idle", f"{node} is {seen}: {reason.stdout}"
+
+
+def reboot(lab: Lab, node: str) -> None:
+    """Without a word to anyone, as when the power fails."""
+    boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+    before = lab.run(node, boot).stdout
+    lab.run(node, ["systemctl", "reboot", "--force", "--force"], check=False)
+    pods.until(
+        lambda: lab.run(node, boot, check=False).stdout,
+        lambda now: now not in ("", before),
+        seconds=60,
+        what="another boot",
+    )
+    # The lab's network namespaces outlive their nodes; a node's rules do not.
+    lab.run(node, ["nft", "flush", "ruleset"])

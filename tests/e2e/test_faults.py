@@ -119,21 +119,6 @@ def words_of(killer: "subprocess.Popen[str]") -> str:
         return killer.stdout.read().strip()
 
 
-def reboot(lab: Lab) -> None:
-    """Without a word to anyone, as when the power fails."""
-    boot = ["cat", "/proc/sys/kernel/random/boot_id"]
-    before = lab.run(NODE, boot).stdout
-    lab.run(NODE, ["systemctl", "reboot", "--force", "--force"], check=False)
-    pods.until(
-        lambda: lab.run(NODE, boot, check=False).stdout,
-        lambda now: now not in ("", before),
-        seconds=60,
-        what="another boot",
-    )
-    # The lab's network namespaces outlive their nodes; a node's rules do not.
-    lab.run(NODE, ["nft", "flush", "ruleset"])
-
-
 def bring_back(lab: Lab) -> None:
     """What an administrator does who sees that slurmd is away."""
     up = ["systemctl", "is-active", "--quiet", "slurmd"]
@@ -178,7 +163,7 @@ def test_a_fault_leaves_nothing_after_the_next_job(
     if fault.target == REBOOT:
         pods.until(lambda: pods.job_id(pods.get(lab, name)), bool, seconds=60, what="the pod's job")
         time.sleep(fault.delay)
-        reboot(lab)
+        nodes.reboot(lab, NODE)
     elif fault.target == "sandbox-remove":
         pods.wait_for_phase(lab, name, "Running")
     elif killer is not None:

@@ -34,9 +34,9 @@ class Record:
     `facts` is what was last heard of it. `ip` is the pod's address and `host_ip` its node's, both
     empty until a supervisor was believed. `complaints` are what the pod's author was told of
     Services. `waiting` and `refused` are what to show while there is no job; `retry_at` and
-    `failures` space out submissions. `unsettled` says that a submission may be on its way:
-    an earlier agent's, or one without an answer. `stopped_for` is the deletionTimestamp for which a session (by id) was told to stop,
-    `cancelled_at` when scancel was last asked for.
+    `failures` space out submissions. `unsettled` says that a submission may be on its way: an
+    earlier agent's, or one without an answer. `stopped_for` is the deletionTimestamp for which a
+    session (by id) was told to stop, `cancelled_at` when scancel was last asked for.
     """
 
     uid: str
