@@ -115,7 +115,7 @@ def stopwatch(lab: Lab, *, rounds: int, talker: str, rootfs: str) -> Runs:
     idle = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done"
     begin = f"#!/bin/bash\n{_NOW.format('script')}\n"
     run = {
-        "crun": f"crun --cgroup-manager=disabled run bench-{os.getpid()}",
+        "crun": f'crun --cgroup-manager=disabled --root="$PWD/state" run bench-{os.getpid()}',
         "apptainer": f"apptainer -s exec {rootfs} echo up",
     }
     given = {
