@@ -49,7 +49,8 @@ def spec(**changes: Any) -> ContainerSpec:
 
 @pytest.mark.parametrize("name", ["crun", "apptainer"])
 def test_secrets_are_in_no_argument(tmp_path: Path, name: str) -> None:
-    launch = engine_of(name).launch(spec(), place(tmp_path))
+    secret = {"SECRET": "hunter2", "HOME": "/hunter2"}
+    launch = engine_of(name).launch(spec(environment=secret), place(tmp_path))
     assert launch.arguments[0] == name
     assert not any("hunter2" in word for word in launch.arguments)
     assert "hunter2" not in repr(spec()) + repr(launch)

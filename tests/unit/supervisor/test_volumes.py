@@ -122,7 +122,9 @@ async def test_names_of_volumes_are_names(tmp_path: Path, name: str) -> None:
         await make(tmp_path, Volume(name=name, kind="emptyDir"))
 
 
-def mounts(volumes: dict[str, str], *items: dict[str, Any]) -> tuple[Mount, ...]:
+def mounts(
+    volumes: dict[str, str], *items: dict[str, Any], **environment: str
+) -> tuple[Mount, ...]:
     container = {"name": "main", "volumeMounts": list(items)}
     contents = (files("c"), Volume(name="e", kind="emptyDir"))
     return container_mounts(
@@ -130,7 +132,7 @@ def mounts(volumes: dict[str, str], *items: dict[str, Any]) -> tuple[Mount, ...]
         plan=make_plan([container], contents=contents),
         volumes=volumes,
         anchor=cast(Anchor, PlainAnchor()),
-        environment={"POD": "web"},
+        environment={"POD": "web", **environment},
     )
 
 
@@ -175,3 +177,13 @@ def test_sub_paths(tmp_path: Path) -> None:
 def test_wrong_mounts(tmp_path: Path, item: dict[str, Any], words: str) -> None:
     with pytest.raises(VolumeError, match=words):
         mounts({"e": str(tmp_path)}, {"mountPath": "/m"} | item)
+
+
+@pytest.mark.parametrize("value", ["../hunter2", "/hunter2", "hunter2" * 100, "hunter2\0"])
+def test_what_an_expression_became_is_not_quoted(tmp_path: Path, value: str) -> None:
+    item = {"name": "e", "mountPath": "/m", "subPathExpr": "$(SECRET)"}
+    with pytest.raises(VolumeError) as caught:
+        mounts({"e": str(tmp_path)}, item, SECRET=value)
+    assert "subPath '$(SECRET)' of volume \"e\"" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__

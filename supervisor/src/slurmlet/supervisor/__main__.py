@@ -2,23 +2,24 @@
 
 import asyncio
 import ctypes
-import logging
 import os
 import signal
 import sys
 
 from slurmlet.contracts.names import CONFIG_FILE
+from slurmlet.supervisor import log
 from slurmlet.supervisor.config import ConfigError, Settings, load_settings
 from slurmlet.supervisor.session import Session
 
 _PR_SET_DUMPABLE = 4
 _BAD_CONFIG = 78
+_FAILED = 70
 
 
 def main() -> int:
     # The token is in this process's environment until it is read; nothing of the user's may look.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log.configure()
     os.umask(0o077)
     # The job's script left us in the release, which may be removed while we run.
     os.chdir("/")
@@ -28,11 +29,15 @@ def main() -> int:
     except (ConfigError, OSError) as error:
         print(f"slurmlet-supervisor: {error}", file=sys.stderr)
         return _BAD_CONFIG
+    except Exception:
+        log.LOG.exception("the supervisor failed")
+        return _FAILED
 
 
 async def _run(settings: Settings) -> int:
     session = Session(settings, os.environ)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log.forgotten)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, session.terminate)
     loop.add_signal_handler(signal.SIGUSR1, session.warned)

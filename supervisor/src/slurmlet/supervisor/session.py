@@ -174,7 +174,6 @@ class Session:
         except OSError as error:
             return pod.fail("FailedCreatePodSandBox", f"{error.filename}: {error.strerror}")
         except Exception:
-            # Its text may quote the plan, so it goes to the job's own output only.
             LOG.exception("the pod failed")
             return pod.fail("SupervisorFailed", "internal error; see the job's output")
         finally:

@@ -99,14 +99,21 @@ def container_mounts(
             raise VolumeError(
                 f'volume "{name}" of a volumeMount does not exist or is not supported'
             )
-        below = item.get("subPath") or ""
-        if item.get("subPathExpr"):
-            below = expand(item["subPathExpr"], environment)
-        if "\0" in item["mountPath"] + below:
+        asked = item.get("subPathExpr") or item.get("subPath") or ""
+        below = expand(asked, environment) if item.get("subPathExpr") else asked
+        if "\0" in item["mountPath"] + asked:
             raise VolumeError(f'volumeMount of volume "{name}": a path has a NUL character')
         source, directory = volumes[name], True
         if below:
-            source, directory = _sub_path(below, volume=volumes[name], anchor=anchor)
+            # What an expression became may be a Secret's value; only the expression is quoted.
+            problem = f'subPath {asked!r} of volume "{name}"'
+            try:
+                source, directory = _sub_path(below, volume=volumes[name], anchor=anchor)
+            except OSError as error:
+                raise VolumeError(f"{problem}: {error.strerror}") from None
+            except ValueError as error:
+                known = isinstance(error, VolumeError)
+                raise VolumeError(f"{problem} {error if known else 'is no path'}") from None
         result.append(
             Mount(
                 source=source,
@@ -152,7 +159,7 @@ def _write_files(volume: Volume, *, root: Path) -> None:
 def _sub_path(below: str, *, volume: str, anchor: Anchor) -> tuple[str, bool]:
     """The path of a sub-path, made as a directory if it does not exist; whether it is one."""
     if below.startswith("/") or ".." in PurePosixPath(below).parts:
-        raise VolumeError(f"subPath {below!r} leads out of its volume")
+        raise VolumeError("leads out of its volume")
     root = anchor.path(volume)
     path = resolve_inside(root, below)
     make_open_directory(path)

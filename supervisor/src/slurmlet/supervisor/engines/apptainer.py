@@ -90,6 +90,9 @@ class Apptainer:
                 # Its configuration and cache stay out of the user's home directory.
                 "APPTAINER_CONFIGDIR": place.bundle,
                 "APPTAINER_CACHEDIR": place.bundle,
+                # As --home, SOURCE:TARGET, of which --no-mount leaves only the value of HOME; that
+                # is a value of the container's environment, so it stays out of the arguments.
+                "APPTAINER_HOME": f"/:{spec.environment.get('HOME', '/')}",
                 **{f"{_PREFIX}{key}": value for key, value in spec.environment.items()},
             },
         )
@@ -117,8 +120,6 @@ def arguments(spec: ContainerSpec, place: Place) -> list[str]:
         "--no-eval",
         "--no-umask",
         "--no-mount=tmp,home,cwd,hostfs,bind-paths" + (",dev,devpts" if place.devices else ""),
-        # SOURCE:TARGET, of which --no-mount leaves only the value of HOME.
-        f"--home=/:{spec.environment.get('HOME', '/')}",
         f"--pwd={spec.directory}",
     ]
     if not spec.read_only:
