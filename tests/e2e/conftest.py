@@ -159,9 +159,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Those that boot labs of their own take longest: they begin, and the others run beside them.
     items.sort(key=lambda item: "lab" in getattr(item, "fixturenames", ()))
     if config.getoption("only_claims"):
-        left = [item for item in found if not _proves(item, _letters(suite))]
+        left = [item for item in found if not _is_last(item) and not _proves(item, _letters(suite))]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+    items.sort(key=_is_last)
+
+
+def _is_last(item: pytest.Item) -> bool:
+    return item.get_closest_marker("last") is not None
 
 
 def _letters(suite: str) -> str:

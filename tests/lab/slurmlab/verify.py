@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from slurmlab import agreement, node, status
+from slurmlab import agreement, leftovers, node, status, witness
 from slurmlab.errors import LabError
 from slurmlab.lab import read_state
 from slurmlab.names import NODES, REGISTRY, USERS, Lab, Node, node_named
@@ -17,6 +17,10 @@ SLURM_SECONDS = "30"
 ACCOUNTING_SECONDS = 20.0
 """slurmctld hands finished jobs to slurmdbd within a second or so."""
 
+LEAVING_SECONDS = 90.0
+"""A job that ended a moment ago has its epilog before it, and an address rests for a minute."""
+
+SLURMLET = "/opt/slurmlet/current/bin/slurmlet"
 ADMIN = "/etc/slurmlet/pki/admin.conf"
 
 
@@ -235,7 +239,7 @@ def _pod_network(lab: Lab) -> str:
     _rolled_out(lab)
     control = next(each.address for each in NODES if each.role == "control")
     for each in NODES:
-        doctor = ["/opt/slurmlet/current/bin/slurmlet", "doctor", "--dns", control]
+        doctor = [SLURMLET, "doctor", "--dns", control]
         done = run(node.enter_argv(lab, each, doctor), timeout=60, check=False)
         if done.returncode != 0:
             raise WrongError(f"{each.name}: {' | '.join(done.stdout.splitlines())}")
@@ -246,6 +250,50 @@ def _pod_network(lab: Lab) -> str:
             raise WrongError(f"{each.name} has no route to {', '.join(sorted(missing))}")
     ranges = ", ".join(each.pods for each in _compute())
     return f"routes to {ranges} on all nodes, the DNS server answers all"
+
+
+def _witness(lab: Lab) -> str:
+    _rolled_out(lab)
+    deadline = time.monotonic() + ACCOUNTING_SECONDS
+    boots = "grep -H ' INFO audit container ' /home/*/.slurmlet/*/boot/*.boot || :"
+    while True:
+        argv = node.enter_argv(lab, node_named("ctl"), [SLURMLET, "audit", "--json"], user="root")
+        done = run(argv, timeout=300, check=False)
+        if done.returncode not in (0, 1):
+            raise WrongError(done.stderr.strip()[-200:])
+        report = json.loads(done.stdout)
+        started = witness.starts(_on(lab, "ctl", ["sh", "-c", boots]))
+        wrong = witness.problems(report, started)
+        if not wrong:
+            return witness.summary(report, started)
+        if time.monotonic() > deadline:
+            more = f" … and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise WrongError("; ".join(wrong[:5]) + more)
+        time.sleep(1)
+
+
+def _left(lab: Lab) -> str:
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while True:
+        rows = [
+            line.split() for line in _on(lab, "ctl", ["squeue", "-h", "-o", "%i %U"]).splitlines()
+        ]
+        jobs, owners = {int(row[0]) for row in rows}, {int(row[1]) for row in rows}
+        wrong = []
+        for each in NODES:
+            argv = ["python3", "-I", "-c", leftovers.LOOK, each.role]
+            traces = leftovers.parse(_on(lab, each.name, argv))
+            wrong += [
+                f"{each.name}: {text}" for text in leftovers.left(traces, jobs=jobs, owners=owners)
+            ]
+        if not wrong:
+            return (
+                f"nothing on {', '.join(each.name for each in NODES)}; {len(jobs)} jobs are alive"
+            )
+        if time.monotonic() > deadline:
+            more = f" … and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            raise WrongError("; ".join(wrong[:8]) + more)
+        time.sleep(3)
 
 
 CHECKS: tuple[tuple[str, Callable[[Lab], str]], ...] = (
@@ -262,4 +310,6 @@ CHECKS: tuple[tuple[str, Callable[[Lab], str]], ...] = (
     ("virtual node", _virtual_node),
     ("pod network", _pod_network),
     ("pods, squeue and sacct agree", _agreement),
+    ("one job has a pod's plan", _witness),
+    ("what pods left", _left),
 )
