@@ -76,13 +76,11 @@ if not control:
             # Both begin with, or are called by, JOB-RANDOM.
             owner = re.match(r"(\d+)-", path.stem) or re.match(r"(\d+)-", path.read_text())
             say("lease", str(path), owner and owner[1])
-    groups = {
-        (job[1], path.parent.name)
-        for path in pathlib.Path("/cg1").glob("*/slurm*/**/job_*")
-        if (job := re.search(r"/job_(\d+)$", str(path))) and path.is_dir()
-    }
-    for job, parent in sorted(groups):
-        say("cgroup", f"{parent}/job_{job}", job)
+    # Slurm itself now and then leaves an empty one of version 1 behind, also of plain jobs.
+    for path in pathlib.Path("/cg1").glob("*/slurm*/**/cgroup.procs"):
+        job = re.search(r"/job_(\d+)/", str(path))
+        if job and path.read_text().split():
+            say("cgroup", str(path.parent), job[1])
 for base in ("/tmp", "/dev/shm", "/var/tmp"):
     for entry in entries(base):
         try:

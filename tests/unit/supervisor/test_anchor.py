@@ -12,6 +12,7 @@ import pytest
 from slurmlet.supervisor.anchor import (
     Anchor,
     container_init,
+    mounts_below,
     pid_in_namespaces,
     runs,
     start_anchor,
@@ -58,6 +59,19 @@ async def test_mounts_are_the_pods_alone(anchor: Anchor, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
     done = await anchor.run(["cat", f"{tmp_path}/secret"])
     assert done.stdout == b"x"
+
+
+async def test_mounts_below_a_path_go_the_deepest_first(anchor: Anchor, tmp_path: Path) -> None:
+    for name in ("a b", "a b/c", "a", "ab"):
+        (anchor.path(str(tmp_path)) / name).mkdir()
+        await anchor.mount("tmpfs", f"{tmp_path}/{name}", options="mode=0700")
+    await anchor.unmount_below(f"{tmp_path}/a b")
+    await anchor.unmount_below(f"{tmp_path}/none")
+    mounts = Path(f"/proc/{anchor.pid}/mountinfo").read_text()  # noqa: ASYNC240
+    left = [f"{tmp_path}/{name}" for name in ("a", "a b", "ab")]
+    assert sorted(mounts_below(str(tmp_path), mounts=mounts)) == left
+    await anchor.unmount_below(str(tmp_path))
+    await anchor.run(["rm", "-r", "--one-file-system", "--", *left])
 
 
 async def test_a_failing_helper_says_why(anchor: Anchor) -> None:

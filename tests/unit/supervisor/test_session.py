@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trustme
@@ -25,7 +25,13 @@ from .test_pod import FakeRuntime
 class NoAnchor:
     """Namespaces are another test's matter."""
 
+    ran: ClassVar[list[Any]] = []
+
     async def run(self, argv: Any) -> None:
+        await asyncio.sleep(0.05)
+        self.ran.append(argv)
+
+    async def unmount_below(self, path: str) -> None:
         return
 
     async def stop(self) -> None:
@@ -93,6 +99,19 @@ async def test_a_pod_runs_and_its_end_is_stored_twice(
     record = session.state / "exit.json"
     assert decode_message(record.read_text()) == final
     assert not list((tmp_path / "scratch").iterdir())
+
+
+async def test_a_pod_that_ends_at_once_removes_what_a_killed_one_left(
+    session: Session, agent: Agent, runtime: FakeRuntime, tmp_path: Path
+) -> None:
+    runtime.codes["a"] = [0]
+    left = tmp_path / "scratch/slurmlet-6-left"
+    left.mkdir()
+    (left / "lock").touch()
+    agent.on_message = give(make_plan([{"name": "a"}], restartPolicy="Never"))
+    NoAnchor.ran.clear()
+    await end(session)
+    assert ["rm", "-rf", "--one-file-system", "--", str(left)] in NoAnchor.ran
 
 
 async def test_the_verdict_waits_for_the_acknowledgement(

@@ -6,6 +6,7 @@ supervisor, because it reads a pipe that the supervisor holds open.
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ _NAMESPACES = (
 # As PID 1 it would have to reap what is orphaned; with SIGCHLD ignored the kernel does. cat echoes
 # the byte that says that the namespaces are there.
 _HOLD = ("sh", "-c", "trap '' CHLD; exec cat")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _SCORE = "500"
 """oom_score_adj of what runs in the pod: it goes before the supervisor."""
 
@@ -100,12 +102,34 @@ class Anchor:
         """Mount a file system inside; it is gone with the anchor."""
         await self.run(["mount", "-t", kind, "-o", options, kind, target])
 
+    async def unmount_below(self, path: str) -> None:
+        """Unmount what is mounted inside below a path; what is in use goes with its user.
+
+        Raises:
+            ProcessError: it fails.
+            OSError: the anchor is gone.
+        """
+        mounts = Path(f"/proc/{self.pid}/mountinfo").read_text()  # noqa: ASYNC240 - in memory
+        if targets := mounts_below(path, mounts=mounts):
+            await self.run(["umount", "--lazy", "--", *targets])
+
     async def stop(self) -> None:
         """End the anchor and with it everything that runs below it."""
         with suppress(OSError):
             os.close(self._hold)
         self._process.kill_group(9)
         await self._process.wait()
+
+
+def mounts_below(path: str, *, mounts: str) -> list[str]:
+    """The mount points below a path in a mountinfo of proc(5), the deepest first."""
+    points = [_ESCAPED.sub(_unescape, line.split()[4]) for line in mounts.splitlines()]
+    found = {point for point in points if point.startswith(f"{path}/")}
+    return sorted(found, key=lambda point: point.count("/"), reverse=True)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))
 
 
 async def start_anchor(

@@ -54,6 +54,8 @@ LAST_ACK_TIMEOUT = 15.0
 _SLURM_ENDS = "Slurm asked the job to end"
 _CLOCKS_DIFFER = 5.0
 """Seconds, between a node and slurmctld."""
+SWEEP_TIMEOUT = 10.0
+"""Seconds that a job goes on for what killed ones left, after its containers ended."""
 _DISMISSED = 1
 _NO_PLAN = 75
 
@@ -159,13 +161,17 @@ class Session:
             runtime = await self._runtime(
                 plan, anchor=anchor, scratch=scratch.path, sandbox=sandbox, network=network
             )
-            beside = [asyncio.create_task(self._sweep(anchor))]
+            sweep = asyncio.create_task(self._sweep(anchor))
+            beside = [sweep]
             if network.own:
                 beside.append(asyncio.create_task(self._redirect(plan, anchor, scratch.path)))
             try:
                 return await pod.run(runtime)
             finally:
                 self._redirector = None
+                if not self._stopped.is_set():
+                    # Who only runs short pods must be rid of it, too.
+                    await asyncio.wait({sweep}, timeout=SWEEP_TIMEOUT)
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
@@ -248,6 +254,9 @@ class Session:
 
     async def _clean(self, anchor: Anchor | None, scratch: Scratch | None) -> None:
         if anchor and scratch:
+            # A container that could not be started has left its root file system mounted.
+            with suppress(ProcessError, OSError):
+                await anchor.unmount_below(f"{scratch.path}/containers")
             with suppress(ProcessError):
                 # Layers and volumes belong to subordinate ids; mounts below go with the anchor.
                 await anchor.run(
