@@ -54,7 +54,7 @@ while not stop:
             counts["execs"] += 1
             counts["read"] += read(struct.unpack_from("=I", event, 52)[0])
     # Processes may write over their arguments.
-    if time.monotonic() - swept > 1:
+    if time.monotonic() - swept > 2:
         swept = time.monotonic()
         for entry in os.listdir("/proc"):
             if entry.isdecimal():
@@ -139,8 +139,8 @@ def command_lines() -> Iterator[Seen]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as watcher:
         assert watcher.stdout is not None
         assert watcher.stdout.readline() == b"ready\n"
-        # It must read what lives for a millisecond, beside builds.
-        os.setpriority(os.PRIO_PROCESS, watcher.pid, -15)
+        # It must read what lives for a millisecond, beside builds; it is soon done each time.
+        os.sched_setscheduler(watcher.pid, os.SCHED_FIFO, os.sched_param(1))
         try:
             yield seen
         finally:
