@@ -29,6 +29,14 @@ def test_only_what_nobody_holds_is_abandoned(tmp_path: Path) -> None:
     assert abandoned(str(tmp_path / "missing")) == []
 
 
+def test_what_could_not_be_removed_is_abandoned(tmp_path: Path) -> None:
+    scratch = make_scratch(str(tmp_path), job_id=7)
+    busy = Path(scratch.path, "containers/main.0")
+    busy.mkdir()
+    scratch.remove()
+    assert abandoned(str(tmp_path)) == [scratch.path]
+
+
 def test_a_scratch_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         make_scratch(str(tmp_path / "missing"), job_id=1)

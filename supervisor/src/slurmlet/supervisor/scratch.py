@@ -21,12 +21,13 @@ class Scratch:
         self._lock = lock
 
     def remove(self) -> None:
-        """Remove the directory, whose parts must be empty."""
+        """Remove the directory. One whose parts are not empty keeps its lock, which nobody holds
+        any more: it is abandoned."""
         with suppress(OSError):
-            Path(self.path, _LOCK).unlink()
-        for name in (*_PARTS, ""):
-            with suppress(OSError):
+            for name in _PARTS:
                 Path(self.path, name).rmdir()
+            Path(self.path, _LOCK).unlink()
+            Path(self.path).rmdir()
         os.close(self._lock)
 
 
