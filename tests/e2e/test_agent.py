@@ -72,7 +72,7 @@ def test_a_job_that_its_owner_cancels_fails_its_pod(lab: Lab) -> None:
 
 
 def test_refused_and_waiting_pods_say_why(lab: Lab) -> None:
-    huge = {"resources": {"requests": {"cpu": "1000", "memory": "64Mi"}}}
+    huge = {"resources": {"requests": {"cpu": "20", "memory": "64Mi"}}}
     mount = {"volumeMounts": [{"name": "c", "mountPath": "/c"}]}
     volume = {"name": "c", "configMap": {"name": "comes-later"}}
     names = ["huge", "huge-never", "early"]

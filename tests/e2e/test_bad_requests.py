@@ -20,7 +20,7 @@ QUIET_SECONDS = 60.0
 """How long controllers are watched in a namespace without a user."""
 
 REQUESTS: Mapping[str, Mapping[str, Any]] = {
-    "br-cpus": {"resources": {"requests": {"cpu": "64", "memory": "64Mi"}}},
+    "br-cpus": {"resources": {"requests": {"cpu": "20", "memory": "64Mi"}}},
     "br-memory": {"resources": {"requests": {"cpu": "1", "memory": "64Gi"}}},
     "br-gpus": {"resources": {"limits": {"nvidia.com/gpu": "2", "memory": "64Mi"}}},
 }
@@ -132,7 +132,7 @@ def says(lab: Lab, name: str, phase: str, *expected: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "asked", "has"),
     [
-        ("br-cpus", "the pod asks for 64 CPUs", "the largest node has 16 CPUs"),
+        ("br-cpus", "the pod asks for 20 CPUs", "the largest node has 16 CPUs"),
         ("br-memory", "the pod asks for 65600 MiB of memory", "has 8000 MiB of memory"),
         ("br-gpus", "the pod asks for 2 gpu", "has 0 gpu"),
     ],
@@ -145,7 +145,7 @@ def test_more_than_any_node_has(lab: Lab, world: World, name: str, asked: str, h
 
 @pytest.mark.claim("B21")
 def test_what_is_restarted_waits_with_the_reason(lab: Lab, world: World) -> None:
-    says(lab, "br-again", "Pending", "SlurmRejected", "64 CPUs", "ask for less")
+    says(lab, "br-again", "Pending", "SlurmRejected", "20 CPUs", "ask for less")
     world.bystander.unharmed(lab)
 
 

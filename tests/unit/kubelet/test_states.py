@@ -104,6 +104,7 @@ def test_hopeless_reasons_are_slurm_s_own_words() -> None:
 
 def test_hopeless_reasons() -> None:
     assert "slurmlet.io/time" in remedy("PartitionTimeLimit")
+    assert "slurmlet.io/partition" in remedy("PartitionConfig")
     assert "slurmlet.io/constraint" in remedy("(BadConstraints)")
     assert remedy("Resources") == ""
     assert remedy("") == ""

@@ -116,6 +116,8 @@ HOPELESS_REASONS: Mapping[str, str] = {
     "JobHeldUser": "scontrol release lets it go on",
     "JobHoldMaxRequeue": "scontrol release lets it go on",
     "MaxMemPerLimit": _PARTITION,
+    # 26.05 queues what needs more CPUs than the whole partition has; 24.11 refuses it.
+    "PartitionConfig": _PARTITION,
     "PartitionNodeLimit": _PARTITION,
     "PartitionTimeLimit": "ask for less time (annotation slurmlet.io/time, or"
     " activeDeadlineSeconds), or choose another partition; scontrol show partition has the limits",
