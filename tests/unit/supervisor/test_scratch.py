@@ -29,6 +29,14 @@ def test_only_what_nobody_holds_is_abandoned(tmp_path: Path) -> None:
     assert abandoned(str(tmp_path / "missing")) == []
 
 
+def test_parts_that_are_gone_already_keep_nothing(tmp_path: Path) -> None:
+    scratch = make_scratch(str(tmp_path), job_id=7)
+    Path(scratch.path, "containers").rmdir()
+    Path(scratch.path, "volumes").rmdir()
+    scratch.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_could_not_be_removed_is_abandoned(tmp_path: Path) -> None:
     scratch = make_scratch(str(tmp_path), job_id=7)
     busy = Path(scratch.path, "containers/main.0")

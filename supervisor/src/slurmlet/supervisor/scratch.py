@@ -25,7 +25,9 @@ class Scratch:
         any more: it is abandoned."""
         with suppress(OSError):
             for name in _PARTS:
-                Path(self.path, name).rmdir()
+                # Who empties a part may have removed it.
+                with suppress(FileNotFoundError):
+                    Path(self.path, name).rmdir()
             Path(self.path, _LOCK).unlink()
             Path(self.path).rmdir()
         os.close(self._lock)
