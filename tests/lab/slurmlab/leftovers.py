@@ -71,7 +71,10 @@ if not control:
         if job or re.match(r"(net|user|ipc|uts|mnt|pid):\[", root):
             say("mount", target, job and (job[1] or job[2]))
     for path in pathlib.Path("/run/slurmlet").rglob("*"):
-        lease = re.search(r"/\d+\.\d+\.\d+\.\d+$", str(path)) or path.parent.name == "resting"
+        lease = re.search(r"/\d+\.\d+\.\d+\.\d+$", str(path))
+        if path.parent.name == "resting" and path.is_file():
+            # Without an address it is a plugin's DEL that failed and is tried again some times.
+            lease = json.loads(path.read_text())["addresses"]
         if lease and path.is_file() and age(path) > 90:
             # Both begin with, or are called by, JOB-RANDOM.
             owner = re.match(r"(\d+)-", path.stem) or re.match(r"(\d+)-", path.read_text())
