@@ -33,7 +33,11 @@ def jobs_of(lab: Lab, uids: Collection[str], user: str = "alice") -> dict[str, l
     found: dict[str, list[Job]] = {uid: [] for uid in uids}
     by_key = {uid[:8]: uid for uid in uids}
     for line in lab.run("ctl", [*argv, "-o", "JobID,State,NodeList,JobName"]).stdout.splitlines():
-        number, state, host, name = line.split("|", 3)
+        # A job's name may hold newlines, and what follows one begins no row.
+        row = line.split("|", 3)
+        if len(row) != 4 or not row[0].isdecimal():
+            continue
+        number, state, host, name = row
         uid = by_key.get(name.partition("/")[0])
         if uid:
             job = Job(id=number, state=state.split()[0], host="" if "None" in host else host)

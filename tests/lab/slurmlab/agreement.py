@@ -1,4 +1,4 @@
-"""Do pods, squeue and sacct tell one story? One job per pod, owned by the pod's user, none by root.
+"""Do pods, squeue and sacct tell one story? A pod's jobs are owned by its user, none by root.
 
 Pure: it compares what verify.py has read.
 """
@@ -49,10 +49,12 @@ def disagreements(
 ) -> list[str]:
     """Return one sentence per disagreement.
 
-    `users` is the identity map, namespace to Unix user. Rules: a pod that has a job has exactly
-    one, under its own UID, in accounting too; a pod's job belongs to its namespace's user; every
-    live job of a pod has its pod. People may call their own jobs what they like: what one of them
-    called like another's pod is none of the pod's.
+    `users` is the identity map, namespace to Unix user. Rules: a pod has one live job at most;
+    one that it names is in accounting, too, under its own UID; a pod's job belongs to its
+    namespace's user, and where that has none any more, not to root; every live job of a pod has
+    its pod. People may call their own jobs what they like: what one of them called like another's
+    pod is none of the pod's. That one job alone had the pod's plan is for witness.py: what Slurm
+    refuses leaves jobs behind, too.
     """
     found: list[str] = []
     recorded: dict[str, list[Job]] = defaultdict(list)
@@ -60,9 +62,9 @@ def disagreements(
         if job.pod and not _is_strangers(job, users):
             recorded[job.pod[0]].append(job)
     for uid, jobs in recorded.items():
-        if len(jobs) > 1:
-            many = ", ".join(job.number for job in jobs)
-            found.append(f"pod {uid} has {len(jobs)} jobs in sacct: {many}")
+        live = [job.number for job in jobs if job.state in LIVE]
+        if len(live) > 1:
+            found.append(f"pod {uid} has {len(live)} live jobs in sacct: {', '.join(live)}")
         found += [_owner(job, users) for job in jobs if _owner(job, users)]
     known: set[str] = set()
     for pod in pods:
@@ -94,6 +96,6 @@ def _is_strangers(job: Job, users: Mapping[str, str]) -> bool:
 
 def _owner(job: Job, users: Mapping[str, str]) -> str:
     wanted = _wanted(job, users)
-    if job.user == wanted:
+    if job.user == wanted or (wanted is None and job.user not in ("", "root")):
         return ""
     return f"job {job.number} ({job.name}) belongs to {job.user or '?'}, not to {wanted}"

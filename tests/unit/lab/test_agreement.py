@@ -45,7 +45,7 @@ def test_one_story_has_no_disagreement() -> None:
 @pytest.mark.parametrize(
     ("pods", "queue", "accounting", "said"),
     [
-        ([pod()], [], [job(), job("9")], "pod 0123abcd has 2 jobs in sacct: 7, 9"),
+        ([pod()], [], [job(), job("9")], "pod 0123abcd has 2 live jobs in sacct: 7, 9"),
         ([pod()], [], [job(user="root")], "belongs to root, not to alice"),
         ([pod()], [], [job(user="bob")], "pod alice/web names job 7, sacct has none"),
         ([pod()], [job()], [], "pod alice/web names job 7, sacct has none"),
@@ -65,3 +65,12 @@ def test_a_job_name_cannot_forge_a_field() -> None:
     text = "7|alice|CANCELLED by 0|0123abcd/alice/web|root|x\nnot a row\n8.batch|a|b|c\n"
     assert parse(text) == [job(state="CANCELLED", name="0123abcd/alice/web|root|x")]
     assert parse(text)[0].pod is None
+
+
+def test_jobs_that_slurm_refused_and_namespaces_that_are_mapped_no_more_are_no_disagreement() -> (
+    None
+):
+    refused = [job(state="FAILED"), job("9", state="FAILED")]
+    assert found(pods=[], queue=[], accounting=refused) == []
+    former = Job(number="5", user="carol", state="COMPLETED", name="4567abcd/gone/it")
+    assert found(pods=[], queue=[], accounting=[former]) == []
