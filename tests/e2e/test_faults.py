@@ -121,9 +121,17 @@ def words_of(killer: "subprocess.Popen[str]") -> str:
 
 def bring_back(lab: Lab) -> None:
     """What an administrator does who sees that slurmd is away."""
-    up = ["systemctl", "is-active", "--quiet", "slurmd"]
-    if lab.run(NODE, up, check=False).returncode != 0:
-        lab.run(NODE, ["systemctl", "restart", "slurmd"], timeout=100)
+
+    def is_up() -> bool:
+        up = ["systemctl", "is-active", "--quiet", "slurmd"]
+        start = ["systemctl", "restart", "slurmd"]
+        return (
+            lab.run(NODE, up, check=False).returncode == 0
+            or lab.run(NODE, start, timeout=100, check=False).returncode == 0
+        )
+
+    # A node that boots has processes before systemd listens.
+    pods.until(is_up, bool, seconds=60, what=f"slurmd on {NODE}")
 
 
 def pod(name: str) -> dict[str, object]:
