@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.e2e import traces
+from tests.e2e import nodes, pods, traces
 from tests.e2e.conftest import ROOT, Lab, lab_command
 
 from slurmlab.names import RUN_ROOT
@@ -159,14 +159,13 @@ def test_a_node_keeps_its_files_over_a_reboot(host: Host) -> None:
     lab = Lab(name=name)
     lab.run("c1", ["sh", "-c", "echo kept >/etc/mine"])
     boot = lab.run("c1", ["cat", "/proc/1/stat"]).stdout.split()[21]
-    lab.run("c1", ["systemctl", "reboot"], check=False)
-    deadline = time.monotonic() + 90
-    while True:
-        asked = lab.run("c1", ["sh", "-c", "cut -d' ' -f22 /proc/1/stat"], check=False)
-        if asked.returncode == 0 and asked.stdout.strip() != boot:
-            break
-        assert time.monotonic() < deadline, asked.stderr
-        time.sleep(0.5)  # nothing tells the host of a boot in the node
+    nodes.said(lab, "c1", ["systemctl", "reboot"])
+    pods.until(
+        lambda: nodes.said(lab, "c1", ["cut", "-d", " ", "-f22", "/proc/1/stat"]).strip(),
+        lambda now: now not in ("", boot),
+        seconds=90,
+        what="another boot",
+    )
     assert lab.run("c1", ["cat", "/etc/mine"]).stdout == "kept\n"
     argv = ["timeout", "60", "srun", "-w", "c1", "hostname"]
     assert lab.run("ctl", argv, user="alice", timeout=90).stdout == "c1\n"
