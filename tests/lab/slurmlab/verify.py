@@ -21,6 +21,8 @@ LEAVING_SECONDS = 180.0
 """A job that ended a moment ago has its epilog before it, and an address rests for a minute."""
 
 SLURMLET = "/opt/slurmlet/current/bin/slurmlet"
+SECOND_AGENT = "slurmlet-kubelet-second.service"
+"""The unit in which tests start an agent beside the one that runs."""
 ADMIN = "/etc/slurmlet/pki/admin.conf"
 
 
@@ -257,7 +259,8 @@ def _witness(lab: Lab) -> str:
     deadline = time.monotonic() + ACCOUNTING_SECONDS
     boots = "grep -H ' INFO audit container ' /home/*/.slurmlet/*/boot/*.boot || :"
     while True:
-        argv = node.enter_argv(lab, node_named("ctl"), [SLURMLET, "audit", "--json"], user="root")
+        audit = [SLURMLET, "audit", "--json", f"--unit={SECOND_AGENT}"]
+        argv = node.enter_argv(lab, node_named("ctl"), audit, user="root")
         done = run(argv, timeout=300, check=False)
         if done.returncode not in (0, 1):
             raise WrongError(done.stderr.strip()[-200:])

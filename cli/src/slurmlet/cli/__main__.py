@@ -29,7 +29,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     try:
-        since, acts = witnesses.acts(days=options.days)
+        since, acts = witnesses.acts(days=options.days, further=options.unit)
         rows = witnesses.rows({act.job for act in acts})
         roots = witnesses.roots(since=since)
     except witnesses.SilentError as error:
@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     text = "say from journal and sacct which job ran which pod; run it as root on the control host"
     command = commands.add_parser("audit", help=text, description=text)
     command.set_defaults(run=_audit)
+    command.add_argument(
+        "--unit",
+        action="append",
+        default=[],
+        metavar="NAME.service",
+        help="another unit in which an agent or a broker ran; may be repeated",
+    )
     command.add_argument(
         "--days",
         type=float,

@@ -25,15 +25,17 @@ class SilentError(Exception):
     """The journal or Slurm does not answer; the message says which."""
 
 
-def acts(*, days: float) -> tuple[float, list[Act]]:
+def acts(*, days: float, further: Sequence[str] = ()) -> tuple[float, list[Act]]:
     """What the journal has of the last days, and since when (seconds since the epoch).
+
+    `further` are units beside the usual ones.
 
     Raises:
         SilentError: the journal cannot be read.
     """
     since = time.time() - days * DAY
     # By these fields, which journald sets itself: nobody else's lines are among them.
-    units = [word for unit in _UNITS for word in (f"_SYSTEMD_UNIT={unit}", "+")][:-1]
+    units = [word for unit in (*_UNITS, *further) for word in (f"_SYSTEMD_UNIT={unit}", "+")][:-1]
     argv = ["journalctl", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE"]
     text = ask(*argv, f"--since=@{since:.0f}", *units, seconds=_SECONDS)
     if text is None:
