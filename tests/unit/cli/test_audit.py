@@ -121,3 +121,17 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     del answers["sacct"]
     assert main(["audit"]) == 2
     assert "slurmdbd" in capsys.readouterr().err
+
+
+def test_further_units_are_asked_for_beside_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ask(*argv: str, seconds: float) -> str:
+        asked.extend(argv)
+        return ""
+
+    monkeypatch.setattr(witnesses, "ask", ask)
+    witnesses.acts(days=1, further=["other.service"])
+    for unit in ("slurmlet-kubelet.service", "slurmlet-broker.service", "other.service"):
+        assert f"_SYSTEMD_UNIT={unit}" in asked
+    assert asked.count("+") == 2
