@@ -4,11 +4,13 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from slurmlet.spank.network import NetworkError, attachment, leases
+from slurmlet.spank import remove
+from slurmlet.spank.network import NetworkError, attachment, cni, leases
 
 from .fakenode import FakeNode, Killed, install
 
@@ -107,6 +109,32 @@ def test_an_address_rests_before_it_is_another_pods(
     clock += 2
     assert node.collect() == []
     assert list(node.leases) == ["10.78.1.3"]
+
+
+def test_an_epilog_frees_all_that_rested_and_a_prolog_keeps_nobody_waiting(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy node, where CNI DEL takes its time."""
+    clock = 1000.0
+    monkeypatch.setattr(leases, "_now", lambda: clock)
+    delete = cni.delete
+
+    def slow_delete(*words: Any, **named: Any) -> None:
+        nonlocal clock
+        clock += 0.7
+        delete(*words, **named)
+
+    monkeypatch.setattr(cni, "delete", slow_delete)
+    for job in range(1, 6):
+        node.make(job)
+    for job in range(1, 6):
+        node.remove(job)
+    clock += leases.REST + 1
+    assert node.collect() == []
+    assert len(node.resting()) == 4
+    assert remove.collect(jobs=node.jobs, seconds=leases.EPILOG_SECONDS) == []
+    assert node.resting() == []
+    assert node.leases == {}
 
 
 def test_a_requeued_job_keeps_the_lease_of_its_second_life(node: FakeNode) -> None:

@@ -25,9 +25,9 @@ def main(argv: Sequence[str]) -> int:
             from slurmlet.spank.remove import remove  # noqa: PLC0415
 
             remove(int(options["job"]))
-            return _garbage()
+            return _garbage(in_prolog=False)
         if argv[:1] == ["garbage"]:
-            return _garbage(refresh=True)
+            return _garbage(in_prolog=False, refresh=True)
     except (KeyError, ValueError):
         pass
     except Exception as error:
@@ -48,13 +48,14 @@ def _make(options: dict[str, str]) -> int:
         credential=os.read(0, _MAX_CREDENTIAL).decode("ascii", "replace"),
     )
     # What a killed epilog or another boot left goes with the next job.
-    return _garbage()
+    return _garbage(in_prolog=True)
 
 
-def _garbage(*, refresh: bool = False) -> int:
+def _garbage(*, in_prolog: bool, refresh: bool = False) -> int:
     from slurmlet.spank import remove  # noqa: PLC0415
+    from slurmlet.spank.network import leases  # noqa: PLC0415
 
-    problems = remove.collect()
+    problems = remove.collect(seconds=leases.PROLOG_SECONDS if in_prolog else leases.EPILOG_SECONDS)
     if refresh:
         problems += remove.refresh()
     if problems:

@@ -40,10 +40,10 @@ def _remove(sandbox: Sandbox) -> None:
     sandbox.root.rmdir()
 
 
-def collect(*, jobs: Path = JOBS) -> list[str]:
+def collect(*, jobs: Path = JOBS, seconds: float = leases.PROLOG_SECONDS) -> list[str]:
     """Remove what another boot left, what an epilog began to remove, and what is over a day old and
-    has no step; what is locked is in use. Then free the addresses that rested. Returns what could
-    not be done, in words."""
+    has no step; what is locked is in use. Then free the addresses that rested, for so many seconds.
+    Returns what could not be done, in words."""
     boot = record.boot_id()
     problems = []
     for sandbox in sandboxes(jobs):
@@ -55,7 +55,7 @@ def collect(*, jobs: Path = JOBS) -> list[str]:
             continue
         except Exception as error:
             problems.append(f"{sandbox.root.name}: {error}")
-    return problems + leases.free()
+    return problems + leases.free(seconds=seconds)
 
 
 def refresh(*, jobs: Path = JOBS) -> list[str]:

@@ -20,8 +20,11 @@ REST = 60.0
 _TRIES = 5
 """Of a DEL that fails, the last one some 13 hours after the first: then its plugin is gone for good
 or the node is rebooted, and what waits for it must not fill /run."""
-_SECONDS = {False: 0.2, True: 8.0}
-"""How long a prolog or epilog goes on with this, by `thorough`; a DEL takes some 20 ms."""
+PROLOG_SECONDS = 0.2
+EPILOG_SECONDS = 4.0
+"""How long each goes on with this: a user waits for a prolog. A DEL takes some 20 ms, and a second
+on a node whose processors are all busy."""
+_THOROUGH_SECONDS = 8.0
 
 
 def rest(gone: Attachment, *, resting: Path | None = None) -> None:
@@ -33,14 +36,16 @@ def rest(gone: Attachment, *, resting: Path | None = None) -> None:
         _write(path, replace(gone, not_before=_now() + REST))
 
 
-def free(*, resting: Path | None = None, thorough: bool = False) -> list[str]:
-    """Free addresses that rested. What another frees at the moment is left to it, but `thorough`,
-    for a sandbox that finds no address, waits for the other and takes more time. Returns what does
-    not work, in words."""
+def free(
+    *, resting: Path | None = None, seconds: float = PROLOG_SECONDS, thorough: bool = False
+) -> list[str]:
+    """Free addresses that rested, as many as can be begun with in so many seconds. What another
+    frees at the moment is left to it, but `thorough`, for a sandbox that finds no address, waits
+    for the other and takes more time. Returns what does not work, in words."""
     resting = resting or RESTING
     problems: list[str] = []
     with suppress(FileNotFoundError, Busy), locked(resting, wait=thorough):
-        boot, end = record.boot_id(), _now() + _SECONDS[thorough]
+        boot, end = record.boot_id(), _now() + (_THOROUGH_SECONDS if thorough else seconds)
         for path in sorted(resting.glob("*.json")):
             gone = attachment.read(path)
             if gone is None:
