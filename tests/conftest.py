@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 RESULTS = Path(__file__).parents[1] / "build" / "claims" / "results.json"
 EVERYWHERE = ""
@@ -39,6 +40,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Hypothesis gives each example 200 ms, which a busy machine takes for nothing.
+    settings.register_profile("busy", settings.default, deadline=None)
+    settings.load_profile("busy")
     # With `-n`, reports of all workers come to the process that started them.
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder())
