@@ -41,6 +41,7 @@ $(VENV)/.stamp: pyproject.toml uv.lock $(wildcard spank/*.py spank/csrc/* spank/
 provision: deps dev ## Everything slow and cached: binaries, and for each release image, wheels and plugin
 	@for suite in $(RELEASES); do ./lab image --slurm "$$suite"; done
 	@$(BIN)/slurmlet-controlplane build e2e.test ginkgo >/dev/null
+	@$(BIN)/python -m tests.tools.helm
 
 # --- checks ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,17 +46,19 @@ def ensure(
     source: Path,
     find_go: Callable[[], Toolchain],
     report: Report,
+    known: Mapping[str, Binary] = BINARIES,
 ) -> Path:
-    """The directory that holds all of `names` (empty: the default set), built if need be.
+    """The directory that holds all of `names` (empty: the default set), built if need be from the
+    modules in `source`, which are what `known` says.
 
     Raises ControlPlaneError: an unknown name, no Go, a full disk, a failed build.
     """
-    wanted = _wanted(names)
+    wanted = _wanted(names, known)
     ready = os.environ.get(READY_VARIABLE)
     if ready:
         return _ready(Path(ready), wanted)
     go = find_go()
-    entry = cache / key(source, go.version)
+    entry = cache / key(source, go.version, known=known)
     try:
         entry.mkdir(parents=True, exist_ok=True)
         # Looked at without the lock first: nobody waits for a build of what he does not need.
@@ -72,24 +74,24 @@ def ensure(
     return entry
 
 
-def key(source: Path, go_version: str) -> str:
+def key(source: Path, go_version: str, *, known: Mapping[str, Binary] = BINARIES) -> str:
     """Digest of all that decides what comes out: pins, own sources, flags, Go, machine."""
     digest = hashlib.sha256()
     files = [path for path in source.rglob("*") if path.name in ("go.mod", "go.sum", "main.go")]
     for path in sorted(files):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(source)} {len(content)}\n".encode() + content)
-    modules = sorted({binary.module for binary in BINARIES.values()})
+    modules = sorted({binary.module for binary in known.values()})
     flags = [*COMPILE_FLAGS, *(linker_flags(module) for module in modules)]
     digest.update("\n".join([*flags, go_version, platform.machine()]).encode())
     return digest.hexdigest()[:16]
 
 
-def _wanted(names: Sequence[str]) -> list[Binary]:
-    unknown = [name for name in names if name not in BINARIES]
+def _wanted(names: Sequence[str], known: Mapping[str, Binary]) -> list[Binary]:
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise ControlPlaneError(f"{unknown[0]!r} cannot be built: known are {', '.join(BINARIES)}")
-    return [BINARIES[name] for name in dict.fromkeys(names or DEFAULT_SET)]
+        raise ControlPlaneError(f"{unknown[0]!r} cannot be built: known are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names or DEFAULT_SET)]
 
 
 def _ready(directory: Path, wanted: Sequence[Binary]) -> Path:
