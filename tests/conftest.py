@@ -20,6 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="of the e2e tests only those of the claims that tests/claims.toml makes for a release",
     )
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what is decided as what is expected"
+    )
 
 
 def numbers(node: pytest.Item) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.integration.webhook.writers import KUBECTL, Helm, Kubectl, Writer
+from tests.tools import helm
 
 from slurmlet.controlplane.run import ControlPlane, free_ports
 
@@ -71,3 +73,22 @@ def webhook(
         )
         server.terminate()
         server.wait(timeout=SECONDS)
+
+
+@pytest.fixture
+def make_writer(
+    control_plane: ControlPlane, kubectl: Callable[..., str], tmp_path: Path
+) -> Callable[[str, str], Writer]:
+    """make_writer(KIND, MANAGER): who writes as alice under a name of its own."""
+
+    def make(kind: str, manager: str) -> Writer:
+        if kind in KUBECTL:
+            return Kubectl(run=kubectl, kind=kind, manager=manager)
+        return Helm(
+            program=helm.program(kind),
+            kubeconfig=control_plane.user_conf("alice"),
+            directory=tmp_path / manager,
+            release=manager,
+        )
+
+    return make

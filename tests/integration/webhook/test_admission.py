@@ -80,30 +80,6 @@ def test_an_asked_for_address_is_said(alice: Kubectl) -> None:
     assert spec_of(alice)["clusterIP"] == "None"
 
 
-def test_node_ports_are_left_with_a_warning(alice: Kubectl) -> None:
-    assert "Warning: spec.type NodePort" in alice("apply", "-f", "-", of=service(type="NodePort"))
-    assert spec_of(alice)["clusterIP"].startswith("10.96.")
-
-
-def test_opting_out_keeps_the_address_for_life(alice: Kubectl) -> None:
-    item = service()
-    item["metadata"]["labels"] = {"slurmlet.io/headless": "false"}
-    alice("apply", "-f", "-", of=item)
-    address = spec_of(alice)["clusterIP"]
-    assert address.startswith("10.96.")
-    said = alice("label", "service/web", "slurmlet.io/headless-", fails=True)
-    assert "delete and re-create" in said
-    assert "unchanged" in alice("apply", "-f", "-", of=item)
-    assert spec_of(alice)["clusterIP"] == address
-
-
-def test_an_external_name_can_become_a_headless_service(alice: Kubectl) -> None:
-    external = service(type="ExternalName", externalName="example.org")
-    alice("apply", "-f", "-", of=external)
-    alice("replace", "-f", "-", of=service(type="ClusterIP"))
-    assert spec_of(alice)["clusterIP"] == "None"
-
-
 @pytest.mark.parametrize("namespace", ["kube-system", "quiet"])
 def test_namespaces_that_are_not_ours_keep_addresses(kubectl: Kubectl, namespace: str) -> None:
     quiet = {

@@ -9,7 +9,7 @@ Apply = Callable[[Mapping[str, Any], Iterable[Mapping[str, Any]]], dict[str, Any
 
 @pytest.fixture(scope="session")
 def apply() -> Apply:
-    """Applies `add` and `remove` of object members, strictly: a missing parent is an error."""
+    """Applies `add` and `remove` of members, strictly: a missing parent is an error."""
 
     def run(item: Mapping[str, Any], patch: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         result = copy.deepcopy(dict(item))
@@ -17,9 +17,9 @@ def apply() -> Apply:
             *parents, last = (
                 part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]
             )
-            target = result
+            target: Any = result
             for parent in parents:
-                target = target[parent]
+                target = target[int(parent) if isinstance(target, list) else parent]
             if op["op"] == "remove":
                 del target[last]
             else:

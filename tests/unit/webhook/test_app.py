@@ -136,7 +136,7 @@ def test_no_object_makes_a_500(
 
 
 def test_one_json_line_per_decision(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    item = {"metadata": {"generateName": "web-"}, "spec": {"type": "ClusterIP"}}
+    item = {"metadata": {"generateName": "web-"}, "spec": {"selector": {"app": "web"}}}
     logger = logging.getLogger("slurmlet.webhook.decisions")
     logger.propagate = True
     with caplog.at_level(logging.INFO, logger=logger.name):

@@ -1,12 +1,16 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.webhook import goldenfiles
 
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.services import mutate
 
+Apply = Callable[..., Any]
 OPT_OUT = {"slurmlet.io/headless": "false"}
 
 
@@ -15,7 +19,12 @@ def service(*, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, A
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "web", "namespace": "alice", **({"labels": labels} if labels else {})},
-        "spec": {"type": "ClusterIP", "ports": [{"port": 80, "targetPort": 80}], **spec},
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {"app": "web"},
+            "ports": [{"port": 80, "targetPort": 80}],
+            **spec,
+        },
     }
 
 
@@ -27,11 +36,15 @@ def update(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {"operation": "UPDATE", "namespace": "alice", "object": new, "oldObject": old}
 
 
-def test_a_plain_service_becomes_headless(apply: Callable[..., Any]) -> None:
-    decision = mutate(create(service()))
-    spec = apply(service(), decision.patch)["spec"]
-    assert (spec["clusterIP"], spec["clusterIPs"]) == ("None", ["None"])
-    assert decision.warnings == ()
+@pytest.mark.parametrize("path", goldenfiles.cases("services"))
+def test_a_request_is_decided_as_written_down(
+    path: Path, apply: Apply, pytestconfig: pytest.Config
+) -> None:
+    decision = goldenfiles.check(path, mutate, update=pytestconfig.getoption("update_golden"))
+    if decision.denial is None:
+        request, policy = goldenfiles.read(path)
+        again = {**request, "object": apply(request["object"], decision.patch)}
+        assert mutate(again, policy).patch == ()
 
 
 def test_a_service_without_a_type_is_a_plain_one() -> None:
@@ -40,71 +53,11 @@ def test_a_service_without_a_type_is_a_plain_one() -> None:
     assert mutate(create(item)).patch
 
 
-@pytest.mark.parametrize(
-    "item",
-    [
-        service(clusterIP="None", clusterIPs=["None"]),
-        service(type="ExternalName", externalName="example.org"),
-        service(labels=OPT_OUT),
-    ],
-    ids=["already headless", "external name", "opted out"],
-)
-def test_left_alone(item: dict[str, Any]) -> None:
-    decision = mutate(create(item))
-    assert decision.patch == ()
-    assert decision.warnings == ()
-
-
-def test_the_api_servers_own_service_keeps_its_address() -> None:
+def test_only_the_api_servers_own_service_is_special() -> None:
     item = service(clusterIP="10.96.0.1")
     item["metadata"]["name"] = "kubernetes"
     assert mutate(create(item, "default")).patch == ()
-    assert mutate(create(item, "alice")).patch, "only the one in default is special"
-
-
-@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
-def test_other_types_are_left_with_a_warning(kind: str) -> None:
-    decision = mutate(create(service(type=kind)))
-    assert decision.patch == ()
-    assert decision.denial is None
-    assert kind in decision.warnings[0]
-
-
-def test_an_address_that_was_asked_for_is_replaced_with_a_warning(
-    apply: Callable[..., Any],
-) -> None:
-    item = service(clusterIP="10.96.7.7", clusterIPs=["10.96.7.7"])
-    decision = mutate(create(item))
-    assert apply(item, decision.patch)["spec"]["clusterIPs"] == ["None"]
-    assert "10.96.7.7" in decision.warnings[0]
-
-
-def test_a_port_that_is_not_the_target_port_is_the_pods_networks_matter() -> None:
-    ports = [{"port": 80, "targetPort": 8080}, {"port": 9, "targetPort": "metrics"}]
-    assert mutate(create(service(ports=ports))).warnings == ()
-
-
-def test_an_update_never_takes_an_address_away() -> None:
-    old = service(clusterIP="10.96.7.7", clusterIPs=["10.96.7.7"])
-    without = service()
-    assert mutate(update(old, old)).patch == ()
-    assert mutate(update(old, without)).patch == ()
-
-
-def test_an_external_name_that_becomes_a_service_gets_no_address(
-    apply: Callable[..., Any],
-) -> None:
-    old = service(type="ExternalName", externalName="example.org")
-    decision = mutate(update(old, service()))
-    assert apply(service(), decision.patch)["spec"]["clusterIP"] == "None"
-
-
-@pytest.mark.parametrize("labels", [(None, OPT_OUT), (OPT_OUT, None)], ids=["set", "unset"])
-def test_opting_out_or_in_later_is_denied_with_the_remedy(labels: tuple[Any, Any]) -> None:
-    old, new = (service(labels=label) for label in labels)
-    denial = mutate(update(old, new)).denial
-    assert denial is not None
-    assert "delete and re-create" in denial
+    assert mutate(create(item, "alice")).patch
 
 
 def test_a_service_that_is_being_deleted_can_always_be_updated() -> None:
@@ -113,32 +66,95 @@ def test_a_service_that_is_being_deleted_can_always_be_updated() -> None:
     assert mutate(update(service(), new)).denial is None
 
 
+@pytest.mark.parametrize("pod_network", [True, None])
+def test_a_pods_network_leads_a_port_to_its_target(pod_network: bool | None) -> None:
+    ports = [{"port": 80, "targetPort": 8080}, {"port": 9, "targetPort": "metrics"}]
+    decision = mutate(create(service(ports=ports)), Snapshot(pod_network=pod_network))
+    assert decision.warnings == ()
+
+
+PORTS = st.lists(
+    st.fixed_dictionaries(
+        {"port": st.integers(1, 65535)},
+        optional={
+            "nodePort": st.integers(30000, 32767),
+            "targetPort": st.integers(1, 65535) | st.just("http"),
+            "protocol": st.sampled_from(["TCP", "UDP", "SCTP"]),
+        },
+    ),
+    max_size=3,
+)
 SPECS = st.fixed_dictionaries(
     {},
     optional={
         "type": st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer", "ExternalName", ""]),
         "clusterIP": st.sampled_from(["", "None", "10.96.1.2", "fd00::1"]),
         "clusterIPs": st.lists(st.sampled_from(["None", "10.96.1.2"]), max_size=2),
-        "ports": st.lists(st.fixed_dictionaries({"port": st.integers(1, 65535)})),
+        "ports": PORTS,
+        "selector": st.just({"app": "web"}),
         "ipFamilyPolicy": st.just("PreferDualStack"),
+        "ipFamilies": st.lists(st.sampled_from(["IPv4", "IPv6"]), max_size=2, unique=True),
+        "externalIPs": st.just(["192.0.2.1"]),
+        "externalTrafficPolicy": st.sampled_from(["Local", "Cluster"]),
+        "allocateLoadBalancerNodePorts": st.booleans(),
+        "loadBalancerClass": st.just("a/b"),
+        "loadBalancerIP": st.just("192.0.2.1"),
+        "loadBalancerSourceRanges": st.just(["192.0.2.0/24"]),
+        "healthCheckNodePort": st.just(32000),
     },
 )
 ITEMS = st.builds(
-    lambda spec, labels: {"metadata": {"name": "web", "labels": labels}, "spec": spec},
+    lambda spec, labels, annotations: {
+        "metadata": {"name": "web", "labels": labels, "annotations": annotations},
+        "spec": spec,
+    },
     SPECS,
     st.sampled_from([{}, OPT_OUT, {"slurmlet.io/headless": "true"}]),
+    st.sampled_from(
+        [
+            None,
+            {},
+            {"slurmlet.io/original-type": "x"},
+            {"service.beta.kubernetes.io/load-balancer-source-ranges": ""},
+        ]
+    ),
 )
 
 
 @given(ITEMS)
-def test_a_second_call_changes_nothing(apply: Callable[..., Any], item: dict[str, Any]) -> None:
+def test_a_second_call_changes_nothing(apply: Apply, item: dict[str, Any]) -> None:
     once = apply(item, mutate(create(item)).patch)
     assert mutate(create(once)).patch == ()
 
 
-@given(ITEMS, ITEMS)
-def test_no_update_sets_none_beside_an_old_address(
-    old: dict[str, Any], new: dict[str, Any]
+@given(ITEMS)
+def test_what_is_ours_is_headless_and_has_nothing_of_other_types(
+    apply: Apply, item: dict[str, Any]
 ) -> None:
-    if old["spec"].get("type") != "ExternalName":
-        assert mutate(update(old, new)).patch == ()
+    if item["metadata"]["labels"] == OPT_OUT or item["spec"].get("type") == "ExternalName":
+        return
+    was_other = item["spec"].get("type") in ("NodePort", "LoadBalancer")
+    made = apply(item, mutate(create(item)).patch)
+    spec = made["spec"]
+    assert spec["clusterIP"] == "None"
+    assert spec.get("clusterIPs", ["None"]) == ["None"]
+    assert spec.get("type") in (None, "", "ClusterIP")
+    if was_other:
+        assert not any("nodePort" in port for port in spec.get("ports", []))
+        assert ("externalTrafficPolicy" in spec) <= ("externalIPs" in spec)
+        assert not {"loadBalancerClass", "loadBalancerSourceRanges"} & set(spec)
+        kept = made["metadata"]["annotations"]["slurmlet.io/original-type"]
+        assert kept == item["spec"]["type"]
+
+
+@given(ITEMS, ITEMS)
+def test_an_update_takes_no_address_away_and_gives_none(
+    apply: Apply, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    decision = mutate(update(old, new))
+    if decision.denial is not None or old["spec"].get("type") == "ExternalName":
+        return
+    if old["spec"].get("clusterIP") != "None":
+        assert decision.patch == ()
+    elif new["metadata"]["labels"] != OPT_OUT and new["spec"].get("type") != "ExternalName":
+        assert apply(new, decision.patch)["spec"]["clusterIP"] == "None"

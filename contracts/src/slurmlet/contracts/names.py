@@ -23,6 +23,8 @@ WEBHOOK_PORT = 10270
 
 ADMISSION_LABEL = "slurmlet.io/admission"
 HEADLESS_LABEL = "slurmlet.io/headless"
+ORIGINAL_TYPE_ANNOTATION = "slurmlet.io/original-type"
+"""Of a Service that the webhook made headless: NodePort or LoadBalancer."""
 PARTITION_LABEL = "slurmlet.io/partition"
 LARGEST_ANNOTATION = "slurmlet.io/largest"
 ENGINE_ANNOTATION = "slurmlet.io/engine"

@@ -33,13 +33,14 @@ class NodeSize:
 class Snapshot:
     """`written` is in seconds of Unix time. `identities` is None while the identity map cannot be
     used, `partitions` and `engines` are empty while they are not known: what is not known denies
-    nothing."""
+    nothing. `pod_network` says whether pods have a network of their own."""
 
     version: int = VERSION
     written: float = 0.0
     identities: IdentityMap | None = None
     partitions: Mapping[str, NodeSize] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    pod_network: bool | None = None
     request: RequestPolicy = field(default_factory=RequestPolicy)
 
 

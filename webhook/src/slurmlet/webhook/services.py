@@ -1,68 +1,217 @@
-"""Services become headless: nobody serves virtual addresses on the nodes of a Slurm cluster."""
+"""Services become headless: nobody serves virtual addresses on the nodes of a Slurm cluster.
 
-from slurmlet.contracts.names import HEADLESS_LABEL
-from slurmlet.webhook.decision import UNCHANGED, Decision, Object, add, metadata
+What is headless stays so, whatever is applied to it; what has an address keeps it, because the API
+server lets no update take it away (docs/contracts.md, Services).
+"""
 
-_HEADLESS = (
-    add("spec", "clusterIP", value="None"),
-    add("spec", "clusterIPs", value=["None"]),
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slurmlet.contracts.names import HEADLESS_LABEL, ORIGINAL_TYPE_ANNOTATION
+from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
+from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
+from slurmlet.webhook.managedfields import ITEMS, Path, disown
+
+_RANGES = "loadBalancerSourceRanges"
+_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
+_OF_TYPES = (
+    "healthCheckNodePort",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "externalTrafficPolicy",
+    "allocateLoadBalancerNodePorts",
+    _RANGES,
 )
+"""Fields of spec that a ClusterIP Service may not have (ValidateService of Kubernetes)."""
+_DEFAULTS: Mapping[str, object] = {
+    "externalTrafficPolicy": "Cluster",
+    "allocateLoadBalancerNodePorts": True,
+}
+"""What the API server writes there by itself, and nobody misses."""
 
 
-def mutate(request: Object) -> Decision:
+@dataclass(frozen=True, slots=True)
+class _Override:
+    """An operation, and the field that it takes from whoever wrote it."""
+
+    op: Op
+    field: Path
+
+
+def mutate(request: Object, policy: Snapshot = NOTHING_KNOWN) -> Decision:
     """The decision on the CREATE or UPDATE of a Service, given an AdmissionRequest."""
     service = request["object"]
-    if request["operation"] == "CREATE":
-        return _create(request, service)
-    if request["operation"] == "UPDATE":
-        return _update(service, request.get("oldObject") or {})
-    return UNCHANGED
-
-
-def _create(request: Object, service: Object) -> Decision:
-    spec = service.get("spec") or {}
-    kind = _type(service)
-    # The API server makes this one itself, for clients that know no other address.
-    is_api_server = (
-        request.get("namespace") == "default"
-        and (service.get("metadata") or {}).get("name") == "kubernetes"
-    )
-    if is_api_server or _opted_out(service) or kind == "ExternalName" or _is_headless(service):
+    old = (request.get("oldObject") or {}) if request["operation"] == "UPDATE" else None
+    if _is_api_server(request, service):
         return UNCHANGED
-    if kind != "ClusterIP":
-        warning = (
-            f"spec.type {kind}: nothing forwards node ports or virtual addresses to Slurm jobs;"
-            " use type ClusterIP, which becomes headless"
-        )
-        return Decision(warnings=(warning,))
-    warnings = []
-    if spec.get("clusterIP"):
-        warnings.append(
-            f"spec.clusterIP {spec['clusterIP']} was replaced by None, because nothing serves it;"
-            f' label {HEADLESS_LABEL}: "false" keeps it'
-        )
-    return Decision(patch=_HEADLESS, warnings=tuple(warnings))
-
-
-def _update(service: Object, old: Object) -> Decision:
-    if (service.get("metadata") or {}).get("deletionTimestamp"):
-        return UNCHANGED
-    if _type(old) == "ExternalName":
-        # It has no address yet, so the API server would allocate one now.
-        plain = _type(service) == "ClusterIP" and not _is_headless(service)
-        return Decision(patch=_HEADLESS) if plain and not _opted_out(service) else UNCHANGED
-    if _opted_out(service) != _opted_out(old):
+    if old and _is_toggled(service, old):
         return Decision(
             denial=f"metadata.labels[{HEADLESS_LABEL}]: cannot change, because a Service keeps its"
             " clusterIP for life; delete and re-create the Service"
         )
-    # Everything else keeps what it has: clusterIP is immutable, and the API server itself copies
-    # the old None into an update that leaves the field out.
-    return UNCHANGED
+    if _opted_out(service) or _type(service) == "ExternalName":
+        return UNCHANGED
+    if old and _type(old) != "ExternalName" and not _is_headless(old):
+        return UNCHANGED
+    begins = not old or _type(old) == "ExternalName"
+    overrides = [*_downgrade(service), *_address(service), *(_families(service) if begins else ())]
+    return Decision(
+        patch=(
+            *(override.op for override in overrides),
+            *disown(service, [override.field for override in overrides]),
+        ),
+        warnings=(
+            *_type_warnings(service),
+            *_address_warnings(service),
+            *_port_warnings(service, old or {}, policy),
+        ),
+    )
+
+
+def _is_api_server(request: Object, service: Object) -> bool:
+    # The API server makes this one itself, for clients that know no other address.
+    name = (service.get("metadata") or {}).get("name")
+    return (request.get("namespace"), name) == ("default", "kubernetes")
+
+
+def _is_toggled(service: Object, old: Object) -> bool:
+    deleting = (service.get("metadata") or {}).get("deletionTimestamp")
+    # An external name has no address yet.
+    return not deleting and _type(old) != "ExternalName" and _opted_out(service) != _opted_out(old)
+
+
+def _downgrade(service: Object) -> Iterator[_Override]:
+    """To type ClusterIP, without what only other types may have."""
+    if not _has_other_type(service):
+        return
+    yield _set("spec", "type", value="ClusterIP")
+    for index, port in enumerate(_ports(service)):
+        if "nodePort" in port:
+            path = ("spec", "ports", ITEMS, "nodePort")
+            yield _Override(remove("spec", "ports", str(index), "nodePort"), path)
+    for name in _removed(service):
+        yield _unset("spec", name)
+    annotations = metadata(service, "annotations")
+    if _RANGES_ANNOTATION in annotations:
+        yield _unset("metadata", "annotations", _RANGES_ANNOTATION)
+    original = ("metadata", "annotations", ORIGINAL_TYPE_ANNOTATION)
+    if annotations:
+        yield _set(*original, value=_type(service))
+    else:
+        value = {ORIGINAL_TYPE_ANNOTATION: _type(service)}
+        yield _Override(add("metadata", "annotations", value=value), original)
+
+
+def _address(service: Object) -> Iterator[_Override]:
+    if not _is_headless(service) or _spec(service).get("clusterIPs") not in (None, ["None"]):
+        yield _set("spec", "clusterIP", value="None")
+        yield _set("spec", "clusterIPs", value=["None"])
+
+
+def _families(service: Object) -> Iterator[_Override]:
+    """One family for a Service without a selector, as it would have had with an address: the API
+    server gives a headless one two, and refuses to take one away when it is applied again."""
+    spec = _spec(service)
+    several = max(len(spec.get("ipFamilies") or ()), len(spec.get("clusterIPs") or ())) > 1
+    if not (_is_headless(service) or spec.get("selector") or spec.get("ipFamilyPolicy") or several):
+        yield _set("spec", "ipFamilyPolicy", value="SingleStack")
+
+
+def _removed(service: Object) -> list[str]:
+    spec = _spec(service)
+    # externalIPs make a ClusterIP Service reachable from outside, too, and then it needs a policy.
+    kept = {"externalTrafficPolicy"} if spec.get("externalIPs") else set()
+    return [name for name in _OF_TYPES if name in spec and name not in kept]
+
+
+def _type_warnings(service: Object) -> Iterator[str]:
+    if not _has_other_type(service):
+        return
+    kind, spec = _type(service), _spec(service)
+    yield (
+        f"spec.type {kind} became a headless ClusterIP: nothing forwards from outside to Slurm"
+        f' jobs; use the DNS name, or re-create the Service with label {HEADLESS_LABEL}: "false"'
+    )
+    removed = [
+        *(
+            f"spec.ports[{index}].nodePort {port['nodePort']}"
+            for index, port in enumerate(_ports(service))
+            if port.get("nodePort")
+        ),
+        *(
+            f"spec.{name} {spec[name]}"
+            for name in _removed(service)
+            if name != _RANGES and spec[name] not in (_DEFAULTS.get(name), None)
+        ),
+    ]
+    if removed:
+        yield f"{', '.join(removed)}: removed with spec.type {kind}; leave it out"
+    ranges = {
+        f"spec.{_RANGES}": ", ".join(map(str, spec.get(_RANGES) or ())),
+        f"annotation {_RANGES_ANNOTATION}": metadata(service, "annotations").get(
+            _RANGES_ANNOTATION
+        ),
+    }
+    for place, value in ranges.items():
+        if value:
+            yield (
+                f"{place} {value[:80]}: removed, nothing filters who reaches the pods; let the"
+                " application check its clients"
+            )
+
+
+def _address_warnings(service: Object) -> Iterator[str]:
+    address = _spec(service).get("clusterIP")
+    if address and address != "None":
+        yield (
+            f"spec.clusterIP {address} was replaced by None: nothing serves it; use the DNS name,"
+            f' or re-create the Service with label {HEADLESS_LABEL}: "false"'
+        )
+
+
+def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[str]:
+    """Ports that no pod's network can lead to another targetPort."""
+    for index, port in enumerate(_ports(service)):
+        number, target = port.get("port"), port.get("targetPort")
+        if not isinstance(target, int) or number == target or port in _ports(old):
+            continue
+        if not _spec(service).get("selector"):
+            why = "of a Service without a selector"
+        elif port.get("protocol") == "SCTP":
+            why = "of protocol SCTP"
+        elif policy.pod_network is False:
+            why = "here, where pods have no network of their own"
+        else:
+            continue
+        yield (
+            f"spec.ports[{index}]: nothing leads port {number} to targetPort {target} {why};"
+            f" clients must use {target}, give both the same number"
+        )
+
+
+def _set(*path: str, value: object) -> _Override:
+    return _Override(add(*path, value=value), path)
+
+
+def _unset(*path: str) -> _Override:
+    return _Override(remove(*path), path)
+
+
+def _spec(service: Object) -> Mapping[str, Any]:
+    return service.get("spec") or {}
+
+
+def _ports(service: Object) -> Sequence[Mapping[str, Any]]:
+    return _spec(service).get("ports") or ()
 
 
 def _type(service: Object) -> str:
-    return str((service.get("spec") or {}).get("type") or "ClusterIP")
+    return str(_spec(service).get("type") or "ClusterIP")
+
+
+def _has_other_type(service: Object) -> bool:
+    return _type(service) in ("NodePort", "LoadBalancer")
 
 
 def _opted_out(service: Object) -> bool:
@@ -70,4 +219,4 @@ def _opted_out(service: Object) -> bool:
 
 
 def _is_headless(service: Object) -> bool:
-    return (service.get("spec") or {}).get("clusterIP") == "None"
+    return _spec(service).get("clusterIP") == "None"
