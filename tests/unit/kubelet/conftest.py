@@ -1,6 +1,7 @@
 """An agent's working parts over fakes of Slurm, the API server and the broker."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,7 @@ class World:
         self.events = FakeEvents()
         self.touched: list[str] = []
         self.orphaned: list[Entry] = []
+        self.lost: list[float] = []
         self.services = FakeServices()
         self.restart()
 
@@ -149,6 +151,7 @@ class World:
             watch=self.watch,
             submitter=self.submitter,
             holding=self.holding,
+            lost=lambda: self.lost.append(time.monotonic()),
         )
 
     def add(self, item: Object) -> str:

@@ -326,7 +326,7 @@ async def test_an_orphan_is_cancelled_after_a_settle_time(world: World, clock: F
     await running(world)
     (entry,) = world.journal.entries()
     del world.api.objects["/api/v1/namespaces/alice/pods/web"]
-    world.orphans.add(entry)
+    world.orphans.add(entry, expected=True)
     assert await world.orphans.sync(UID) is not None
     assert world.broker.cancelled() == []
     clock(11)
@@ -340,7 +340,7 @@ async def test_an_orphan_is_cancelled_after_a_settle_time(world: World, clock: F
 async def test_a_pod_that_is_there_after_all_keeps_its_job(world: World, clock: Forward) -> None:
     await running(world)
     (entry,) = world.journal.entries()
-    world.orphans.add(entry)
+    world.orphans.add(entry, expected=True)
     clock(11)
     assert await world.orphans.sync(UID) is None
     assert world.broker.cancelled() == []
@@ -368,7 +368,7 @@ async def test_held_orphans_wait(world: World, clock: Forward) -> None:
     await running(world)
     (entry,) = world.journal.entries()
     del world.api.objects["/api/v1/namespaces/alice/pods/web"]
-    world.orphans.add(entry)
+    world.orphans.add(entry, expected=True)
     clock(11)
     assert world.holding.node_was_away(time.monotonic(), jobs=1)
     await world.orphans.sync(UID)
@@ -383,7 +383,7 @@ async def test_a_held_orphan_whose_job_ended_is_forgotten(world: World, clock: F
     await running(world)
     (entry,) = world.journal.entries()
     del world.api.objects["/api/v1/namespaces/alice/pods/web"]
-    world.orphans.add(entry)
+    world.orphans.add(entry, expected=True)
     world.holding.node_was_away(time.monotonic(), jobs=1)
     clock(11)
     await world.orphans.sync(UID)
@@ -391,6 +391,26 @@ async def test_a_held_orphan_whose_job_ended_is_forgotten(world: World, clock: F
     await world.watch.poll()
     assert await world.orphans.sync(UID) is None
     assert world.journal.entries() == []
+    assert world.broker.cancelled() == []
+
+
+@pytest.mark.parametrize(("state", "lost"), [("RUNNING", 1), ("COMPLETED", 0)])
+async def test_only_pods_with_a_live_job_are_lost(
+    world: World, clock: Forward, state: str, lost: int
+) -> None:
+    """An agent that was away while many pods ended and were deleted held the jobs of others."""
+    await running(world)
+    (entry,) = world.journal.entries()
+    world.slurm.jobs[101].state = state
+    world.restart()
+    world.orphans.add(entry, expected=False)
+    assert await world.orphans.sync(UID) is not None
+    await world.watch.poll()
+    clock(6)
+    again = await world.orphans.sync(UID)
+    assert len(world.lost) == lost
+    assert (again is None) == (lost == 0)
+    assert len(world.journal.entries()) == lost
     assert world.broker.cancelled() == []
 
 

@@ -1,6 +1,7 @@
 """The agent's parts and how they are joined."""
 
 import asyncio
+import functools
 import logging
 import ssl
 import time
@@ -95,7 +96,7 @@ class Agent:
             cluster=cluster.name,
             key=key,
             touch=self._touch,
-            orphaned=self._orphaned,
+            orphaned=functools.partial(self._orphaned, expected=True),
             nodes=lambda: self._registration.nodes,
         )
         self._controller = Controller(
@@ -118,6 +119,7 @@ class Agent:
             watch=self._watch,
             submitter=submitter,
             holding=self._holding,
+            lost=self._lost,
         )
         self._registration = Registration(
             api=api,
@@ -215,14 +217,12 @@ class Agent:
         if record is None or record.over or record.job_id is None:
             self._records.drop(uid)
             return
+        entry = Entry(uid=uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
         # The API server marks a pod also when it is deleted by force, just before it removes it.
-        if not pod["metadata"].get("deletionTimestamp"):
-            self._lost(pods=len(self._records))
-        self._orphaned(
-            Entry(uid=uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
-        )
+        self._orphaned(entry, expected=bool(pod["metadata"].get("deletionTimestamp")))
 
-    def _lost(self, *, pods: int) -> None:
+    def _lost(self) -> None:
+        pods = max(len(self._uids), len(self._records))
         if self._holding.vanished(time.monotonic(), pods=pods):
             self._held("Many pods vanished at once that nobody had deleted")
 
@@ -231,8 +231,8 @@ class Agent:
         log.error("%s", message)
         self._events.emit(node_of(self._config.node_name), "JobsHeld", message, kind="Warning")
 
-    def _orphaned(self, entry: Entry) -> None:
-        self._orphans.add(entry)
+    def _orphaned(self, entry: Entry, *, expected: bool) -> None:
+        self._orphans.add(entry, expected=expected)
         self._orphan_queue.add(entry.uid)
 
     async def _stranger(self, uid: str, job_id: int) -> None:
@@ -247,15 +247,14 @@ class Agent:
         if entry is None:
             log.warning("job %d of pod %s is ours, but nothing is known of its pod", job_id, uid)
             return
-        self._orphaned(entry)
+        self._orphaned(entry, expected=True)
 
     async def _look_for_orphans(self) -> None:
         """Once after the start: jobs whose pod vanished while the agent was away."""
         await self._pods.synced.wait()
         for entry in self._journal.entries():
             if entry.uid not in self._uids:
-                self._lost(pods=len(self._uids))
-                self._orphaned(entry)
+                self._orphaned(entry, expected=False)
 
     def _pod_of(self, uid: str) -> Object | None:
         key = self._uids.get(uid)

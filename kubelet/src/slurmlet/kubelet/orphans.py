@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -16,15 +17,27 @@ from slurmlet.kubelet.submit import Submitter
 
 log = logging.getLogger(__name__)
 
+COUNT_SECONDS = 5.0
+"""Before a vanished pod is counted as lost, so that Slurm can say first that its job has ended."""
 SETTLE_SECONDS = 10.0
 """Before a vanished pod is believed, so that many at once are seen as such first."""
 AGAIN_SECONDS = 10.0
 HELD_SECONDS = 30.0
 
 
+@dataclass(slots=True, kw_only=True)
+class Vanished:
+    """What vanished `since` a time of time.monotonic(); `expected` says that nothing was lost: the
+    pod was marked for deletion, or it was counted already."""
+
+    entry: Entry
+    since: float
+    expected: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphans:
-    """Works on pod UIDs; `found` holds what vanished, with the time of that."""
+    """Works on pod UIDs; `lost` is told of each pod with a live job that vanished unexpectedly."""
 
     api: Api
     node: str
@@ -33,12 +46,13 @@ class Orphans:
     watch: JobWatch
     submitter: Submitter
     holding: Holding
-    found: dict[str, tuple[Entry, float]] = field(default_factory=dict)
+    lost: Callable[[], None]
+    found: dict[str, Vanished] = field(default_factory=dict)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, *, expected: bool) -> None:
         """A pod vanished that has, or had, this job."""
         if entry.uid not in self.found:
-            self.found[entry.uid] = (entry, time.monotonic())
+            self.found[entry.uid] = Vanished(entry=entry, since=time.monotonic(), expected=expected)
 
     async def sync(self, uid: str) -> float | None:
         """See one job to its end; the result is when to look again, in seconds.
@@ -48,16 +62,22 @@ class Orphans:
         """
         if uid not in self.found:
             return None
-        entry, since = self.found[uid]
-        now = time.monotonic()
-        if now - since < SETTLE_SECONDS:
-            return SETTLE_SECONDS - (now - since)
+        vanished = self.found[uid]
+        entry, now = vanished.entry, time.monotonic()
+        age = now - vanished.since
         if not self.watch.tracks(entry.job_id):
             self.watch.track(entry.job_id, lambda: None)
         job = self.watch.facts(entry.job_id)
         if job and observe(job.state).meaning is Meaning.ENDED:
             self._forget(entry)
             return None
+        if age < COUNT_SECONDS:
+            return COUNT_SECONDS - age
+        if not vanished.expected:
+            vanished.expected = True
+            self.lost()
+        if age < SETTLE_SECONDS:
+            return SETTLE_SECONDS - age
         left = self.holding.seconds_left(now)
         if left > 0:
             log.warning(
