@@ -1,0 +1,5 @@
+import os
+
+from serve import serve
+
+serve(9000, lambda _: f"ingress {os.environ['VERSION']}")

@@ -1,0 +1,10 @@
+import os
+import time
+import urllib.request
+
+while True:
+    try:
+        urllib.request.urlopen(os.environ["SERVER"] + "/register", timeout=5).read()
+    except OSError as error:
+        print(error)
+    time.sleep(1)
