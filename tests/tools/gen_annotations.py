@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from slurmlet.contracts import annotations, names
+from slurmlet.contracts import aliases, annotations, names
 
 PAGE = Path(__file__).parents[2] / "docs" / "annotations.md"
 
@@ -66,9 +66,10 @@ Quote values that YAML would read as a number or a truth value. Put the annotati
 in a Deployment or a Job that is `spec.template.metadata.annotations`.
 
 A value that sbatch could not mean is refused when the pod is created, with a message that names
-the annotation. The exact patterns stand in `contracts/annotations.py`. Whether the account, the
-partition or the QOS may be used is decided at submission, by the administrator's identity map and
-by Slurm. What wins when several sources name one option: [contracts](contracts.md#annotations).
+the annotation. The exact patterns stand in `contracts/annotations.py`. Blanks around a value and
+in a list are left out, and `4Gi` and `4g` of memory are `4G`. Whether the account, the partition or
+the QOS may be used is decided at submission, by the administrator's identity map and by Slurm. What
+wins when several sources name one option: [contracts](contracts.md#annotations).
 
 ## Options
 
@@ -76,7 +77,6 @@ by Slurm. What wins when several sources name one option: [contracts](contracts.
 |---|---|---|
 """
 
-_ALIASES = "\n".join(f"- `{key}`" for key in annotations.FLAG_ALIASES)
 _SHORT = " ".join(f"`-{short}`" for short in annotations.SHORT_OPTIONS)
 
 _TAIL = f"""
@@ -97,10 +97,6 @@ Short forms: {_SHORT}.
 Anything else is refused, and so is a text of more than {annotations.MAX_FLAGS_LENGTH} characters.
 An option that also has a key of its own takes the value of that key.
 
-The same text is read from keys of other systems, with a warning that names the key to use:
-
-{_ALIASES}
-
 ## Engine
 
 `{names.ENGINE_ANNOTATION}` names the container engine for the pod, one of those that the site
@@ -111,6 +107,24 @@ allows (`crun`, `apptainer`). Without it the site's default runs the pod.
 `{names.INIT_ANNOTATION}: "false"` makes the pod's programs PID 1 of their containers, for images
 that insist on it, such as those of s6-overlay. Without it an init of ours is, which reaps what
 steps leave behind.
+
+## Keys of other systems
+
+Manifests for other bridges between Kubernetes and Slurm run as they are. These keys are read as if
+they were ours, with a warning that names the key to use:
+
+| key | is read as | for instance |
+|---|---|---|
+ALIASES
+
+These are refused, because the administrator's identity map says which user runs the pods of a
+namespace: REFUSED.
+
+Any other key under these prefixes has no effect; one warning names those that a pod has:
+
+| prefix | of |
+|---|---|
+FOREIGN
 
 ## Written by slurmlet
 
@@ -126,8 +140,35 @@ def page() -> str:
     typed = [_row(name) for name in annotations.OPTIONS if name not in annotations.FLAGS_ONLY]
     free = "\n".join(f"- `--{name}`: {OPTIONS[name][0]}" for name in sorted(annotations.FLAGS_ONLY))
     written = [f"| `{key}` | {text} |" for key, text in WRITTEN.items()]
-    tail = _TAIL.replace("FREE", free)
+    tail = _filled(
+        _TAIL,
+        FREE=free,
+        ALIASES="\n".join(
+            [
+                *(f"| `{key}` | `{names.FLAGS_ANNOTATION}` | |" for key in aliases.FLAG_ALIASES),
+                *(_alias(key, alias) for key, alias in aliases.ALIASES.items()),
+            ]
+        ),
+        REFUSED=" and ".join(f"`{key}`" for key in aliases.REFUSED),
+        FOREIGN=_table(aliases.FOREIGN),
+    )
     return _HEAD + "\n".join(typed) + "\n" + tail + "\n".join(written) + "\n"
+
+
+def _filled(text: str, **parts: str) -> str:
+    for name, part in parts.items():
+        text = text.replace(f"\n{name}\n", f"\n{part}\n").replace(f" {name}.", f" {part}.")
+    return text
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "\n".join(f"| `{key}` | {text} |".replace("|  |", "| |") for key, text in rows.items())
+
+
+def _alias(key: str, alias: aliases.Alias) -> str:
+    value, becomes = alias.example
+    means = "nothing" if becomes is None else f'`"{becomes}"`'
+    return f'| `{key}` | `{names.PREFIX}{alias.option}` | `"{value}"` → {means} |'
 
 
 def _row(name: str) -> str:

@@ -1,12 +1,13 @@
 """docs/annotations.md says what the code accepts."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from slurmlet.contracts import annotations, names
+from slurmlet.contracts import aliases, annotations, names
 
 _TOOL = Path(__file__).parents[2] / "tools" / "gen_annotations.py"
 _SPEC = importlib.util.spec_from_file_location("gen_annotations", _TOOL)
@@ -46,3 +47,14 @@ def test_every_example_is_accepted(name: str, example: str) -> None:
     )
     assert not asked.errors
     assert asked.options == {name: example}
+
+
+def test_every_placeholder_of_the_page_is_filled() -> None:
+    left = set(re.findall(r"\b[A-Z]{4,}\b", generator.page()))
+    assert not left & set(re.findall(r"\b([A-Z]{4,})=", _TOOL.read_text()))
+
+
+def test_every_known_system_is_on_the_page() -> None:
+    page = generator.page()
+    keys = {*aliases.FOREIGN, *aliases.ALIASES, *aliases.FLAG_ALIASES, *aliases.REFUSED}
+    assert all(f"`{key}`" in page for key in keys)

@@ -6,7 +6,15 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slurmlet.contracts.names import FLAGS_ANNOTATION, PREFIX
+from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, refusals, without_effect
+from slurmlet.contracts.names import (
+    ENGINE_ANNOTATION,
+    FLAGS_ANNOTATION,
+    INIT_ANNOTATION,
+    NAMESPACE_PREFIX,
+    PREFIX,
+)
+from slurmlet.contracts.wording import several
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}"
 _WORDS = rf"{_WORD}(?:,{_WORD}){{0,31}}"
@@ -74,48 +82,56 @@ SHORT_OPTIONS: Mapping[str, str] = {
     "x": "exclude",
 }
 
-FLAG_ALIASES = (
-    "slurm.hpk.io/flags",
-    "slurm-job.hpk.io/flags",
-    "slurm-job.knoc.io/flags",
-    "slurm-job.vk.io/flags",
-)
-"""Free flags under the names of other systems; read with a deprecation warning."""
-
 MAX_FLAGS_LENGTH = 4096
+_SETTINGS = (ENGINE_ANNOTATION, FLAGS_ANNOTATION, INIT_ANNOTATION)
+_KNOWN = {key.removeprefix(PREFIX) for key in _SETTINGS} | (OPTIONS.keys() - FLAGS_ONLY)
+_LISTS = frozenset({"partition", "reservation", "gres", "licenses", "mail-type", *FLAGS_ONLY})
+_SIZE = re.compile(r"([0-9]+)([KMGT])(?:i?B|i)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Options by long name, and what to tell the user."""
+    """Options by long name, the annotation that each is from, and what to tell the user."""
 
     options: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
 
 def read_annotations(annotations: Mapping[str, str]) -> Asked:
-    """The Slurm options that a pod's annotations ask for; typed keys win over free flags."""
-    options: dict[str, str] = {}
-    warnings: list[str] = []
-    errors: list[str] = []
-    for key in (*FLAG_ALIASES, FLAGS_ANNOTATION):
-        if key not in annotations:
-            continue
-        if key != FLAGS_ANNOTATION:
-            warnings.append(f"annotation {key} is deprecated; use {FLAGS_ANNOTATION}")
-        flags, problems = _read_flags(annotations[key], key=key)
-        options.update(flags)
-        errors.extend(problems)
-    for name in OPTIONS:
-        key = PREFIX + name
-        if name not in FLAGS_ONLY and key in annotations:
-            problem = option_problem(name, annotations[key])
-            if problem:
-                errors.append(f"annotation {key}: {problem}")
-            else:
-                options[name] = annotations[key]
-    return Asked(options=options, warnings=tuple(warnings), errors=tuple(errors))
+    """The Slurm options that a pod's annotations ask for; typed keys win over free flags, and both
+    over keys of other systems."""
+    reader = _Reader()
+    for key, alias in ALIASES.items():
+        if key in annotations:
+            reader.warn(f"annotation {key} is deprecated; use {PREFIX}{alias.option}")
+            value = alias.convert(annotations[key])
+            if value is not None:
+                reader.take(key, alias.option, value)
+    for key in FLAG_ALIASES:
+        if key in annotations:
+            reader.warn(f"annotation {key} is deprecated; use {FLAGS_ANNOTATION}")
+            reader.take_flags(key, annotations[key])
+    reader.take_all(annotations, prefix=PREFIX)
+    reader.errors += refusals(annotations)
+    foreign = without_effect(annotations)
+    if foreign:
+        reader.warn(
+            f"annotation {several(foreign)}: of another system, has no effect here; use a key of"
+            f" {PREFIX}, or remove it"
+        )
+    for key in annotations:
+        if key.startswith((PREFIX, NAMESPACE_PREFIX)) and key.partition("/")[2] not in _KNOWN:
+            reader.warn(f"annotation {key[:80]} is unknown and has no effect; correct or remove it")
+    return reader.asked()
+
+
+def read_defaults(annotations: Mapping[str, str]) -> Asked:
+    """The Slurm options that a pod's namespace gives it; nothing of other systems is read there."""
+    reader = _Reader()
+    reader.take_all(annotations, prefix=NAMESPACE_PREFIX)
+    return reader.asked()
 
 
 def option_problem(name: str, value: str) -> str | None:
@@ -130,35 +146,96 @@ def option_problem(name: str, value: str) -> str | None:
     return None
 
 
-def _read_flags(text: str, *, key: str) -> tuple[dict[str, str], list[str]]:
-    if len(text) > MAX_FLAGS_LENGTH:
-        return {}, [f"annotation {key}: longer than {MAX_FLAGS_LENGTH} characters; shorten it"]
-    if any(not character.isprintable() and character not in "\t\n" for character in text):
-        return {}, [f"annotation {key}: contains a control character; remove it"]
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        return {}, [f"annotation {key}: {error}; check its quotes"]
-    options: dict[str, str] = {}
-    errors: list[str] = []
-    queue = words[::-1]
-    while queue:
-        word = queue.pop()
-        name, value = _split_flag(word)
-        if name is None:
-            errors.append(f"annotation {key}: {word[:60]!r} is no option of sbatch; remove it")
-            continue
-        if value is None and name in OPTIONS and not OPTIONS[name].fullmatch(""):
-            if not queue:
-                errors.append(f"annotation {key}: option --{name} needs a value")
-                continue
-            value = queue.pop()
-        problem = option_problem(name, value or "")
+def normal(name: str, value: str) -> str:
+    """A value as sbatch is given it: without blanks around it or in a list, with sizes and kinds of
+    mail in capitals, and with the word true for what needs no value."""
+    text = value.strip()
+    if name in _LISTS:
+        text = ",".join(item.strip() for item in text.split(","))
+    if name in ("mem", "mem-per-cpu") and (size := _SIZE.fullmatch(text)):
+        return size[1] + size[2].upper()
+    if name == "exclusive" and text.lower() == "true":
+        return ""
+    return text.upper() if name == "mail-type" else text
+
+
+class _Reader:
+    """Gathers options, each from the last annotation that names it."""
+
+    def __init__(self) -> None:
+        self._options: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self.errors: list[str] = []
+
+    def asked(self) -> Asked:
+        return Asked(
+            options=self._options,
+            keys=self._keys,
+            warnings=tuple(self._warnings),
+            errors=tuple(self.errors),
+        )
+
+    def warn(self, warning: str) -> None:
+        self._warnings.append(warning)
+
+    def take_all(self, annotations: Mapping[str, str], *, prefix: str) -> None:
+        """Free flags, then typed keys, below a prefix."""
+        flags = prefix + FLAGS_ANNOTATION.removeprefix(PREFIX)
+        if flags in annotations:
+            self.take_flags(flags, annotations[flags])
+        for name in OPTIONS:
+            if name not in FLAGS_ONLY and prefix + name in annotations:
+                self.take(prefix + name, name, annotations[prefix + name])
+
+    def take(self, key: str, name: str, value: str) -> None:
+        value = normal(name, value)
+        problem = option_problem(name, value)
         if problem:
-            errors.append(f"annotation {key}: {problem}")
+            self.errors.append(f"annotation {key}: {problem}")
         else:
-            options[name] = value or ""
-    return options, errors
+            self._options[name] = value
+            self._keys[name] = key
+
+    def take_flags(self, key: str, text: str) -> None:
+        try:
+            words = _words(text)
+        except ValueError as error:
+            self.errors.append(f"annotation {key}: {error}")
+            return
+        queue = words[::-1]
+        while queue:
+            word = queue.pop()
+            name, value = _split_flag(word)
+            if name is None:
+                self.errors.append(
+                    f"annotation {key}: {word[:60]!r} is no option of sbatch; remove it"
+                )
+                continue
+            if value is None and name in OPTIONS and not OPTIONS[name].fullmatch(""):
+                if not queue:
+                    self.errors.append(
+                        f"annotation {key}: option --{name} needs a value; see sbatch(1)"
+                    )
+                    continue
+                value = queue.pop()
+            self.take(key, name, value or "")
+
+
+def _words(text: str) -> list[str]:
+    """Free flags as a shell would split them.
+
+    Raises:
+        ValueError: they cannot be split, with the remedy.
+    """
+    if len(text) > MAX_FLAGS_LENGTH:
+        raise ValueError(f"longer than {MAX_FLAGS_LENGTH} characters; shorten it")
+    if any(not character.isprintable() and character not in "\t\n" for character in text):
+        raise ValueError("contains a control character; remove it")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; check its quotes") from None
 
 
 def _split_flag(word: str) -> tuple[str | None, str | None]:

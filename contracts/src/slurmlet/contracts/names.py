@@ -1,5 +1,6 @@
 """Names that more than one component depends on (docs/contracts.md, Names)."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 CONFIG_FILE = "/etc/slurmlet/slurmlet.toml"
@@ -33,6 +34,8 @@ INIT_ANNOTATION = "slurmlet.io/init"
 INIT_VALUES = ("true", "false")
 """Whether an init of ours is PID 1 of the pod's containers; the first is the default."""
 PREFIX = "slurmlet.io/"
+NAMESPACE_PREFIX = "ns." + PREFIX
+"""Keys that a pod has from its namespace: defaults, which its own keys of `PREFIX` override."""
 STATUS_PREFIX = "status.slurmlet.io/"
 JOB_ID_ANNOTATION = STATUS_PREFIX + "job-id"
 JOB_STATE_ANNOTATION = STATUS_PREFIX + "job-state"
@@ -53,6 +56,11 @@ cd -P {RELEASE} && exec "$PWD/bin/python" -I -m slurmlet.supervisor
 """
 """What every job runs. exec, because Slurm signals only the direct child of a batch step; the
 physical path, because an upgrade moves the link while jobs still import from it."""
+
+
+def setting(annotations: Mapping[str, str], key: str) -> str | None:
+    """The value of a key of `PREFIX` on a pod, else the default of its namespace."""
+    return annotations.get(key, annotations.get(NAMESPACE_PREFIX + key.removeprefix(PREFIX)))
 
 
 def job_name(*, uid: str, namespace: str, pod: str) -> str:

@@ -7,12 +7,7 @@ nothing that a user writes here can widen what the job may have.
 import json
 from typing import Any
 
-from slurmlet.contracts.annotations import FLAGS_ONLY, OPTIONS
 from slurmlet.contracts.names import (
-    ENGINE_ANNOTATION,
-    FLAGS_ANNOTATION,
-    INIT_ANNOTATION,
-    PREFIX,
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
     STATUS_PREFIX,
@@ -21,11 +16,6 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.request import RequestPolicy, translate
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 
-_KNOWN = {PREFIX + name for name in OPTIONS.keys() - FLAGS_ONLY} | {
-    ENGINE_ANNOTATION,
-    FLAGS_ANNOTATION,
-    INIT_ANNOTATION,
-}
 _MIRROR = "kubernetes.io/config.mirror"
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_SECONDS = 300
@@ -68,13 +58,7 @@ def _foreign(pod: Object) -> list[str]:
 
 
 def _annotation_warnings(pod: Object) -> list[str]:
-    unknown = [
-        key for key in metadata(pod, "annotations") if key.startswith(PREFIX) and key not in _KNOWN
-    ]
-    return [
-        *(f"annotation {key[:80]} is written by slurmlet only; removed" for key in _foreign(pod)),
-        *(f"annotation {key[:80]} is unknown and has no effect" for key in unknown),
-    ]
+    return [f"annotation {key[:80]} is written by slurmlet only; removed" for key in _foreign(pod)]
 
 
 def _scheduler(spec: Object) -> list[Op]:

@@ -1,0 +1,22 @@
+"""Sentences about many things at once, of bounded length. Pure."""
+
+from collections.abc import Sequence
+
+_NAMED = 5
+"""Things that one sentence names: of a warning kubectl shows 256 characters where there are many,
+and an object may have thousands of each."""
+_LONGEST = 160
+"""Characters of one: more than the path of any field in a container of the longest name."""
+
+
+def several(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def in_one(errors: Sequence[str]) -> str:
+    """All reasons in one message; each has its remedy behind a semicolon, so more are numbered."""
+    if len(errors) < 2:
+        return "".join(errors)
+    return "; ".join(f"({number}) {error}" for number, error in enumerate(errors, start=1))
