@@ -108,6 +108,11 @@ allows (`crun`, `apptainer`). Without it the site's default runs the pod.
 that insist on it, such as those of s6-overlay. Without it an init of ours is, which reaps what
 steps leave behind.
 
+## Defaults of a namespace
+
+What stands under `{names.NAMESPACE_PREFIX}` on a pod comes from its namespace: the same keys, which
+count where the pod's spec and its own annotations say nothing.
+
 ## Keys of other systems
 
 Manifests for other bridges between Kubernetes and Slurm run as they are. These keys are read as if

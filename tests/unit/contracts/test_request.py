@@ -10,6 +10,7 @@ from slurmlet.contracts.request import (
     RequestPolicy,
     effective_resources,
     grace_seconds,
+    policy_problems,
     sbatch_argv,
     translate,
 )
@@ -70,7 +71,7 @@ def sidecar(**requests: str) -> dict[str, Any]:
             {"cpus-per-task": "1", "mem": "256M", "gres": "gpu:2"},
         ),
         (
-            pod(container(None, {"example.org/fpga": 1})),
+            pod(container({"ephemeral-storage": "1Gi", "example.org/fpga": "0"})),
             {"cpus-per-task": "1", "mem": "256M"},
         ),
         (
@@ -102,6 +103,106 @@ def test_the_site_comes_before_the_spec_and_the_annotation_after() -> None:
     item = pod(activeDeadlineSeconds=600, annotations={"slurmlet.io/partition": "debug"})
     found = options(item, policy)
     assert (found["qos"], found["time"], found["partition"]) == ("low", "12", "debug")
+
+
+def test_a_namespaces_default_lies_between_the_site_and_the_spec() -> None:
+    policy = RequestPolicy(options={"qos": "low", "time": "60"}, pod_overhead_memory=0)
+    defaults = {
+        "ns.slurmlet.io/qos": "course",
+        "ns.slurmlet.io/mem": "2G",
+        "ns.slurmlet.io/cpus-per-task": "4",
+        "ns.slurmlet.io/flags": "--partition=cpu --time=30",
+    }
+    assert options(pod(annotations=defaults), policy) == {
+        "cpus-per-task": "4",
+        "mem": "2G",
+        "qos": "course",
+        "partition": "cpu",
+        "time": "30",
+    }
+    said = container({"cpu": "2", "memory": "1Gi"})
+    own = defaults | {"slurmlet.io/qos": "high"}
+    assert options(pod(said, annotations=own, activeDeadlineSeconds=600), policy) == {
+        "cpus-per-task": "2",
+        "mem": "1024M",
+        "qos": "high",
+        "partition": "cpu",
+        "time": "12",
+    }
+
+
+def test_the_sites_own_options_count_for_a_pod_that_says_nothing() -> None:
+    policy = RequestPolicy(options={"mem-per-cpu": "1G", "cpus-per-task": "3"})
+    assert options(pod(), policy) == {"mem-per-cpu": "1G", "cpus-per-task": "3"}
+    assert options(pod(container({"memory": "1Gi"})), policy)["mem"] == "1088M"
+    assert "mem-per-cpu" not in options(pod(container({"memory": "1Gi"})), policy)
+
+
+LOCKED = RequestPolicy(locks={"partition": "cpu", "time": "60", "gres": "gpu:1"})
+
+
+def test_what_the_site_locks_every_pod_gets() -> None:
+    for item in (
+        pod(),
+        pod(annotations={"slurmlet.io/partition": "cpu", "ns.slurmlet.io/partition": "debug"}),
+        pod(container(None, {"nvidia.com/gpu": 4}), activeDeadlineSeconds=6000),
+    ):
+        found = options(item, LOCKED)
+        assert {name: found[name] for name in LOCKED.locks} == LOCKED.locks
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (
+            pod(annotations={"slurmlet.io/flags": "-p debug"}),
+            (
+                "annotation slurmlet.io/flags: --partition=debug, but the site gives every pod"
+                " --partition=cpu; remove it"
+            ),
+        ),
+        (
+            pod(nodeSelector={"slurmlet.io/partition": "debug"}),
+            (
+                "spec.nodeSelector[slurmlet.io/partition]: --partition=debug, but the site gives"
+                " every pod --partition=cpu; remove it"
+            ),
+        ),
+        (
+            pod(annotations={"slurmlet.io/gpus": "1"}),
+            (
+                "annotation slurmlet.io/gpus: --gpus=1, but the site gives every pod --gres=gpu:1;"
+                " remove it"
+            ),
+        ),
+    ],
+)
+def test_who_asks_otherwise_than_the_site_has_locked_is_refused(item: Any, said: str) -> None:
+    found = translate(item, LOCKED)
+    assert found.errors == (said,)
+    assert {name: found.options[name] for name in LOCKED.locks} == LOCKED.locks
+
+
+def test_the_sites_own_mistakes_are_named() -> None:
+    assert policy_problems(LOCKED) == []
+    wrong = RequestPolicy(options={"uid": "0"}, locks={"time": "soon"})
+    first, second = policy_problems(wrong)
+    assert first.startswith("request.options.uid: option --uid is not allowed")
+    assert second == "request.locks.time: value 'soon' is not valid for --time; see sbatch(1)"
+
+
+def test_an_extended_resource_that_slurm_does_not_know_is_refused() -> None:
+    wanting = container(None, {"example.org/fpga": 1, "hugepages-2Mi": "4Mi"})
+    (error,) = translate(pod(wanting), POLICY).errors
+    assert error == (
+        "spec.containers[c].resources example.org/fpga, hugepages-2Mi: no resource of this site,"
+        " which has amd.com/gpu, nvidia.com/gpu; remove it, or say what to ask of Slurm with the"
+        " annotation slurmlet.io/gres"
+    )
+    said = pod(wanting, annotations={"slurmlet.io/gres": "fpga:1"})
+    assert options(said)["gres"] == "fpga:1"
+    mapped = RequestPolicy(gres={"example.org/fpga": "fpga", "hugepages-2Mi": "hp"})
+    assert options(pod(wanting), mapped)["gres"] == "fpga:1,hp:4194304"
 
 
 def test_two_ways_of_saying_one_thing_do_not_meet() -> None:

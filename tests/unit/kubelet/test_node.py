@@ -99,8 +99,9 @@ def test_wrong_keys_are_named() -> None:
         dns_servers=("10.77.0.1", "ctl", "10.77.0.2", "10.77.0.3"),
         cluster_domain="Cluster.local",
         port=0,
-        request=RequestPolicy(),
+        request=RequestPolicy(locks={"uid": "0"}),
     )
     found = "\n".join(problems(wrong))
-    for name in ("server", "engines", "poll_seconds", "port", "dns_servers", "cluster_domain"):
+    keys = ("server", "engines", "poll_seconds", "port", "dns_servers", "cluster_domain")
+    for name in (*keys, "request.locks.uid"):
         assert f"kubelet.{name}:" in found

@@ -26,3 +26,7 @@ def test_a_pod_may_do_without() -> None:
     spec = ContainerSpec(arguments=("/init",), environment={}, directory="/", uid=0, gid=0)
     assert with_init(spec, pod={"metadata": {"annotations": {INIT_ANNOTATION: "false"}}}) == spec
     assert with_init(spec, pod={"metadata": {"annotations": {INIT_ANNOTATION: "true"}}}) != spec
+    of_its_namespace = {"ns.slurmlet.io/init": "false"}
+    assert with_init(spec, pod={"metadata": {"annotations": of_its_namespace}}) == spec
+    own = of_its_namespace | {INIT_ANNOTATION: "true"}
+    assert with_init(spec, pod={"metadata": {"annotations": own}}) != spec

@@ -1,21 +1,27 @@
 """Pod → Slurm job request (docs/contracts.md, Pod → job)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from slurmlet.contracts.annotations import read_annotations
+from slurmlet.contracts.annotations import Asked, option_problem, read_annotations, read_defaults
 from slurmlet.contracts.names import (
     EARLY_SIGNAL_SECONDS,
     PARTITION_LABEL,
+    PREFIX,
     job_comment,
     job_name,
 )
 from slurmlet.contracts.quantity import QuantityError, mib, parse
+from slurmlet.contracts.wording import several
 
 DEFAULT_GRACE_SECONDS = 30
+_OVERLAPPING = (("mem", "mem-per-cpu"), ("gres", "gpus"))
+"""Two ways of saying one thing: sbatch refuses the first pair, and would add up the second."""
+_NATIVE = frozenset({"cpu", "memory", "ephemeral-storage"})
+"""Resources that are not asked of Slurm as generic ones: its nodes share their disks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +29,16 @@ class RequestPolicy:
     """The site's part of the translation; memory in MiB.
 
     `pod_overhead_memory` is added to every pod for its supervisor and its tmpfs;
-    `gres` maps extended resources of Kubernetes to Slurm's generic resources.
+    `gres` maps extended resources of Kubernetes to Slurm's generic resources. `options` are
+    defaults of sbatch's long options for all pods, `locks` their values whatever a pod asks for;
+    a pod that asks for another is refused.
     """
 
     default_cpus: int = 1
     default_memory: int = 256
     pod_overhead_memory: int = 64
     options: Mapping[str, str] = field(default_factory=dict)
+    locks: Mapping[str, str] = field(default_factory=dict)
     gres: Mapping[str, str] = field(
         default_factory=lambda: {"nvidia.com/gpu": "gpu", "amd.com/gpu": "gpu"}
     )
@@ -56,22 +65,37 @@ class JobRequest:
     grace_seconds: int = DEFAULT_GRACE_SECONDS
 
 
+def policy_problems(policy: RequestPolicy) -> list[str]:
+    """What is wrong with the site's own options, one line for each key."""
+    return [
+        f"request.{table}.{name}: {problem}"
+        for table, options in (("options", policy.options), ("locks", policy.locks))
+        for name, value in options.items()
+        if (problem := option_problem(name, value))
+    ]
+
+
 def translate(pod: Mapping[str, Any], policy: RequestPolicy) -> Translation:
-    """The job options of a pod: site default < derived from the spec < annotation."""
-    asked = read_annotations(pod["metadata"].get("annotations") or {})
-    errors = list(asked.errors)
-    options: dict[str, str] = dict(policy.options)
+    """The job options of a pod: site default < namespace default < derived from the spec <
+    annotation < site lock."""
+    annotations = pod["metadata"].get("annotations") or {}
+    asked, defaults = read_annotations(annotations), read_defaults(annotations)
+    errors = [*asked.errors, *defaults.errors]
+    derived: dict[str, str] = {}
     try:
-        options |= _derived(pod["spec"], policy)
+        derived = _derived(pod["spec"], policy)
+        errors += _unmapped(pod["spec"], policy, asked)
     except QuantityError as error:
         errors.append(f"spec.containers[*].resources: {error}")
-    options |= asked.options
-    # sbatch refuses two ways of saying one thing; what the author typed wins.
-    if "mem-per-cpu" in asked.options and "mem" not in asked.options:
-        options.pop("mem", None)
-    if "gpus" in asked.options and "gres" not in asked.options:
-        options.pop("gres", None)
-    return Translation(options=options, warnings=asked.warnings, errors=tuple(errors))
+    errors += _against_locks(asked, derived, policy)
+    options: dict[str, str] = {}
+    for layer in (_site(policy), defaults.options, derived, asked.options, policy.locks):
+        options = _over(options, layer)
+    return Translation(
+        options=options,
+        warnings=(*asked.warnings, *defaults.warnings),
+        errors=tuple(errors),
+    )
 
 
 def sbatch_argv(request: JobRequest, *, cluster: str, boot_output: str) -> list[str]:
@@ -96,7 +120,7 @@ def sbatch_argv(request: JobRequest, *, cluster: str, boot_output: str) -> list[
         f"--job-name={name}",
         f"--comment={comment}",
         f"--signal=B:USR1@{max(request.grace_seconds, 1)}",
-        *(f"--{key}={value}" if value else f"--{key}" for key, value in sorted(options.items())),
+        *(_argument(name, value) for name, value in sorted(options.items())),
     ]
 
 
@@ -131,21 +155,82 @@ def effective_resources(spec: Mapping[str, Any], kind: str) -> dict[str, Fractio
     return _combine(_combine(total, peak, max) | pod_level, overhead, sum)
 
 
+def _site(policy: RequestPolicy) -> dict[str, str]:
+    """The options of a pod that says nothing."""
+    memory = policy.default_memory + policy.pod_overhead_memory
+    sizes = {"cpus-per-task": str(policy.default_cpus), "mem": f"{memory}M"}
+    return _over(sizes, policy.options)
+
+
+def _over(options: Mapping[str, str], layer: Mapping[str, str]) -> dict[str, str]:
+    """Options with those of a layer that wins over them."""
+    hidden = {
+        other
+        for pair in _OVERLAPPING
+        for one, other in (pair, pair[::-1])
+        if one in layer and other not in layer
+    }
+    return {name: value for name, value in options.items() if name not in hidden} | dict(layer)
+
+
+def _against_locks(
+    asked: Asked, derived: Mapping[str, str], policy: RequestPolicy
+) -> Iterator[str]:
+    """A sentence for each option that the pod asks for, but not as the site has locked it. What
+    follows from its resources and its deadline is no such wish."""
+    wishes = {name: (f"annotation {asked.keys[name]}", v) for name, v in asked.options.items()}
+    if "partition" in derived:
+        wishes.setdefault(
+            "partition", (f"spec.nodeSelector[{PARTITION_LABEL}]", derived["partition"])
+        )
+    overlapping = {one: other for pair in _OVERLAPPING for one, other in (pair, pair[::-1])}
+    for name, (where, value) in wishes.items():
+        for locked in (name, overlapping.get(name, name)):
+            if locked in policy.locks and (locked, policy.locks[locked]) != (name, value):
+                yield (
+                    f"{where}: {_argument(name, value)}, but the site gives every pod"
+                    f" {_argument(locked, policy.locks[locked])}; remove it"
+                )
+                break
+
+
+def _unmapped(spec: Mapping[str, Any], policy: RequestPolicy, asked: Asked) -> Iterator[str]:
+    """A sentence for extended resources that Slurm knows nothing of: a kubelet would not get such a
+    pod, and here it would run without them. Who asks Slurm for gres has said what to do."""
+    if "gres" in asked.options:
+        return
+    known = _NATIVE | policy.gres.keys()
+    places = []
+    for kind in ("initContainers", "containers"):
+        for container in spec.get(kind) or ():
+            found = _resources(container, "requests")
+            unknown = [name for name in sorted(found) if name not in known and found[name]]
+            if unknown:
+                places.append(f"spec.{kind}[{container['name']}].resources {', '.join(unknown)}")
+    if places:
+        mapped = ", ".join(sorted(policy.gres)) or "none"
+        yield (
+            f"{several(places)}: no resource of this site, which has {mapped}; remove it, or say"
+            f" what to ask of Slurm with the annotation {PREFIX}gres"
+        )
+
+
 def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
+    """The options that follow from what a spec says."""
     requests = effective_resources(spec, "requests")
     limits = effective_resources(spec, "limits")
-    cpu = requests.get("cpu") or limits.get("cpu") or Fraction(policy.default_cpus)
+    options: dict[str, str] = {}
+    cpu = requests.get("cpu") or limits.get("cpu")
+    if cpu:
+        options["cpus-per-task"] = str(max(1, ceil(cpu)))
     every_limit = all(
         "memory" in ((container.get("resources") or {}).get("limits") or {})
         for container in spec.get("containers") or ()
     )
     memory = limits.get("memory") if every_limit else None
     memory = memory or requests.get("memory") or limits.get("memory")
-    memory_mib = mib(memory) if memory else policy.default_memory
-    options = {
-        "cpus-per-task": str(max(1, ceil(cpu))),
-        "mem": f"{memory_mib + policy.pod_overhead_memory}M",
-    }
+    if memory:
+        options["mem"] = f"{mib(memory) + policy.pod_overhead_memory}M"
     gres = [
         f"{policy.gres[name]}:{ceil(amount)}"
         for name, amount in sorted((limits | requests).items())
@@ -162,6 +247,10 @@ def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
     if partition:
         options["partition"] = str(partition)
     return options
+
+
+def _argument(name: str, value: str) -> str:
+    return f"--{name}={value}" if value else f"--{name}"
 
 
 def _resources(holder: Mapping[str, Any], kind: str) -> dict[str, Fraction]:

@@ -13,7 +13,7 @@ from slurmlet.contracts.names import (
     PKI_DIR,
     SUPERVISOR_PORT,
 )
-from slurmlet.contracts.request import RequestPolicy
+from slurmlet.contracts.request import RequestPolicy, policy_problems
 
 DEFAULT_POLL_SECONDS = 10.0
 MAX_NAMESERVERS = 3
@@ -94,6 +94,7 @@ def problems(config: Kubelet) -> list[str]:
         found.append(f"kubelet.dns_servers: resolvers use no more than {MAX_NAMESERVERS}")
     if not _DOMAIN.fullmatch(config.cluster_domain):
         found.append(f"kubelet.cluster_domain: {config.cluster_domain!r} is no domain name")
+    found += [f"kubelet.{problem}" for problem in policy_problems(config.request)]
     for name in ("port", "supervisor_port"):
         if not 0 < getattr(config, name) < 65536:
             found.append(f"kubelet.{name}: {getattr(config, name)} is no port")

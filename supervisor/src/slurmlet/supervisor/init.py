@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from slurmlet.contracts.names import ENTER, INIT_ANNOTATION
+from slurmlet.contracts.names import ENTER, INIT_ANNOTATION, setting
 from slurmlet.supervisor.engines.interface import FAILURE_FD, ContainerSpec, Mount
 
 PATH = "/.slurmlet-init"
@@ -15,7 +15,7 @@ PATH = "/.slurmlet-init"
 def with_init(spec: ContainerSpec, *, pod: Mapping[str, Any]) -> ContainerSpec:
     """The same container below our init, which is mounted last so that nothing lies over it; as it
     is, if its pod wants none."""
-    if (pod["metadata"].get("annotations") or {}).get(INIT_ANNOTATION) == "false":
+    if setting(pod["metadata"].get("annotations") or {}, INIT_ANNOTATION) == "false":
         return spec
     return replace(
         spec,
