@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from slurmlet.contracts import aliases, annotations, names
+from slurmlet.contracts import aliases, annotations, names, podfields
 
 PAGE = Path(__file__).parents[2] / "docs" / "annotations.md"
 
@@ -140,6 +140,40 @@ What you write under `{names.STATUS_PREFIX}` is removed when the pod is created.
 """
 
 
+_FIELDS = """
+## Fields of pods
+
+What becomes of each field of a Pod of Kubernetes 1.36. A field stands for all below it that is not
+listed itself. `containers[*]` are init containers, too, and `*` is whatever is not honoured there.
+
+Refused, by `kubectl apply` and once more by the agent:
+
+| field | why, and what to do |
+|---|---|
+REFUSALS
+
+Accepted with a warning, and ignored:
+
+| field | why, and what to do |
+|---|---|
+WARNINGS
+
+Ignored without a word:
+
+| field | why |
+|---|---|
+HARMLESS
+
+Honoured, with a difference to an ordinary node:
+
+| field | |
+|---|---|
+DIFFERENT
+
+Honoured: HONOURED.
+"""
+
+
 def page() -> str:
     """The whole page."""
     typed = [_row(name) for name in annotations.OPTIONS if name not in annotations.FLAGS_ONLY]
@@ -157,7 +191,15 @@ def page() -> str:
         REFUSED=" and ".join(f"`{key}`" for key in aliases.REFUSED),
         FOREIGN=_table(aliases.FOREIGN),
     )
-    return _HEAD + "\n".join(typed) + "\n" + tail + "\n".join(written) + "\n"
+    fields = _filled(
+        _FIELDS,
+        REFUSALS=_rules(podfields.REFUSALS),
+        WARNINGS=_rules(podfields.WARNINGS),
+        HARMLESS=_table(podfields.HARMLESS),
+        DIFFERENT=_table({field: note for field, note in podfields.HONOURED.items() if note}),
+        HONOURED=", ".join(f"`{field}`" for field, note in podfields.HONOURED.items() if not note),
+    )
+    return _HEAD + "\n".join(typed) + "\n" + tail + "\n".join(written) + "\n" + fields
 
 
 def _filled(text: str, **parts: str) -> str:
@@ -168,6 +210,14 @@ def _filled(text: str, **parts: str) -> str:
 
 def _table(rows: Mapping[str, str]) -> str:
     return "\n".join(f"| `{key}` | {text} |".replace("|  |", "| |") for key, text in rows.items())
+
+
+def _rules(rules: tuple[podfields.Rule, ...]) -> str:
+    return "\n".join(f"| {_fields(rule.fields)} | {rule.says} |" for rule in rules)
+
+
+def _fields(fields: tuple[str, ...]) -> str:
+    return ", ".join(f"`{field.replace('=', ': ')}`" for field in fields)
 
 
 def _alias(key: str, alias: aliases.Alias) -> str:

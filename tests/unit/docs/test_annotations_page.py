@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmlet.contracts import aliases, annotations, names
+from slurmlet.contracts import aliases, annotations, names, podfields
 
 _TOOL = Path(__file__).parents[2] / "tools" / "gen_annotations.py"
 _SPEC = importlib.util.spec_from_file_location("gen_annotations", _TOOL)
@@ -58,3 +58,10 @@ def test_every_known_system_is_on_the_page() -> None:
     page = generator.page()
     keys = {*aliases.FOREIGN, *aliases.ALIASES, *aliases.FLAG_ALIASES, *aliases.REFUSED}
     assert all(f"`{key}`" in page for key in keys)
+
+
+def test_every_field_of_the_table_is_on_the_page() -> None:
+    ruled = [f for rule in (*podfields.REFUSALS, *podfields.WARNINGS) for f in rule.fields]
+    fields = {*ruled, *podfields.HARMLESS, *podfields.HONOURED}
+    page = generator.page()
+    assert all(f"`{field.replace('=', ': ')}`" in page for field in fields)
