@@ -95,9 +95,18 @@ def restore_map(lab: Lab) -> None:
     lab.run("ctl", ["sh", "-c", f"[ ! -e {KEPT} ] || mv {KEPT} {MAP}"])
 
 
-def add_namespaces(lab: Lab, names: Sequence[str]) -> None:
+def add_namespaces(
+    lab: Lab, names: Sequence[str], *, labels: Mapping[str, str] | None = None
+) -> None:
     """Make namespaces, and wait until pods can be made in them."""
-    items = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}} for n in names]
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": dict(labels or {})},
+        }
+        for name in names
+    ]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     lab.kubectl("root", "create", "-f", "-", input=text)
     argv = ["get", "serviceaccounts", "-A", "--field-selector=metadata.name=default", "-o", "json"]

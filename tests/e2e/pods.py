@@ -44,6 +44,24 @@ def create(lab: Lab, *objects: Mapping[str, Any], user: str = "alice") -> None:
     lab.kubectl(user, "create", "-f", "-", input=json.dumps(items))
 
 
+def create_past_admission(
+    lab: Lab, *wishes: tuple[Mapping[str, Any], Mapping[str, str]], user: str = "alice"
+) -> None:
+    """Pods with annotations that the webhook would deny: they are gated, and get their annotations
+    while nobody judges them; agent and broker see everything when the gate is gone."""
+    gated = [
+        {**item, "spec": {**item["spec"], "schedulingGates": [{"name": "test/later"}]}}
+        for item, _ in wishes
+    ]
+    create(lab, *gated, user=user)
+    gone = json.dumps([{"op": "remove", "path": "/spec/schedulingGates"}])
+    for item, annotations in wishes:
+        name = item["metadata"]["name"]
+        words = [f"{key}={value}" for key, value in annotations.items()]
+        lab.kubectl(user, "annotate", "pod", name, *words)
+        lab.kubectl(user, "patch", "pod", name, "--type=json", "-p", gone)
+
+
 def get(lab: Lab, name: str, user: str = "alice") -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(lab.kubectl(user, "get", "pod", name, "-o", "json").stdout)
     return answer

@@ -72,16 +72,16 @@ def test_a_job_that_its_owner_cancels_fails_its_pod(lab: Lab) -> None:
 
 
 def test_refused_and_waiting_pods_say_why(lab: Lab) -> None:
-    huge = {"resources": {"requests": {"cpu": "20", "memory": "64Mi"}}}
+    huge = {"slurmlet.io/cpus-per-task": "20"}
     mount = {"volumeMounts": [{"name": "c", "mountPath": "/c"}]}
     volume = {"name": "c", "configMap": {"name": "comes-later"}}
     names = ["huge", "huge-never", "early"]
-    pods.create(
+    pods.create_past_admission(
         lab,
-        pods.manifest("huge", "true", container=huge, restartPolicy="Always"),
-        pods.manifest("huge-never", "true", container=huge),
-        pods.manifest("early", "cat", "/c/word", container=mount, volumes=[volume]),
+        (pods.manifest("huge", "true", restartPolicy="Always"), huge),
+        (pods.manifest("huge-never", "true"), huge),
     )
+    pods.create(lab, pods.manifest("early", "cat", "/c/word", container=mount, volumes=[volume]))
 
     def waits(name: str) -> str:
         statuses = pods.get(lab, name)["status"].get("containerStatuses") or [{}]

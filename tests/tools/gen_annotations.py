@@ -66,10 +66,11 @@ Quote values that YAML would read as a number or a truth value. Put the annotati
 in a Deployment or a Job that is `spec.template.metadata.annotations`.
 
 A value that sbatch could not mean is refused when the pod is created, with a message that names
-the annotation. The exact patterns stand in `contracts/annotations.py`. Blanks around a value and
-in a list are left out, and `4Gi` and `4g` of memory are `4G`. Whether the account, the partition or
-the QOS may be used is decided at submission, by the administrator's identity map and by Slurm. What
-wins when several sources name one option: [contracts](contracts.md#annotations).
+the annotation. The exact patterns stand in `contracts/annotations.py`. Blanks around a value and in
+a list are left out, and `4Gi` and `4g` of memory are `4G`. So is refused what the administrator's
+identity map or the site's locks do not allow, and what no node has
+([contracts](contracts.md#admission)); the rest is Slurm's to say. What wins when several sources
+name one option: [contracts](contracts.md#annotations).
 
 ## Options
 

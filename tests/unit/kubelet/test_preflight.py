@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from tests.unit.kubelet.fakes import pod
 
+from slurmlet.contracts.admission import Verdict
 from slurmlet.contracts.identity import parse_identity_map
 from slurmlet.contracts.request import RequestPolicy
-from slurmlet.kubelet.preflight import Decision, decide, wait_for
+from slurmlet.kubelet.preflight import decide, wait_for
 from slurmlet.kubelet.references import Found, containers, missing, of_container, of_volumes
 
 IDENTITIES = parse_identity_map(
@@ -16,7 +17,7 @@ IDENTITIES = parse_identity_map(
 NOTHING: Found = {("ConfigMap", "settings"): None, ("Secret", "word"): None}
 
 
-def decision(item: dict[str, object]) -> Decision:
+def decision(item: dict[str, object]) -> Verdict:
     return decide(
         item, identities=IDENTITIES, policy=RequestPolicy(), engines=("crun", "apptainer")
     )
@@ -34,7 +35,11 @@ def test_a_plain_pod_is_honoured() -> None:
     [
         ([], {"restartPolicy": "Never"}, "spec.containers[main].restartPolicy Never"),
         ([], {"restartPolicyRules": [{"action": "Restart"}]}, "restartPolicyRules"),
-        ([{"name": "first", "restartPolicy": "Never"}], {}, "spec.containers[first].restartPolicy"),
+        (
+            [{"name": "first", "restartPolicy": "Never"}],
+            {},
+            "spec.initContainers[first].restartPolicy",
+        ),
         ([{"name": "sidecar", "restartPolicy": "Always"}], {}, ""),
         ([], {"restartPolicy": "OnFailure"}, ""),
     ],
@@ -72,7 +77,7 @@ def test_everything_unsupported_is_listed() -> None:
         "spec.hostPID",
         "spec.volumes[data].persistentVolumeClaim",
         "spec.volumes[host].hostPath",
-        "spec.volumes[mixed].projected.clusterTrustBundle",
+        "spec.volumes[mixed].projected.sources[0].clusterTrustBundle",
         "spec.containers[main].securityContext.privileged",
         "slurmlet.io/engine",
         "annotation slurmlet.io/init: 'no' is no choice; use true or false",
@@ -80,6 +85,18 @@ def test_everything_unsupported_is_listed() -> None:
     ):
         assert place in text
     assert "fine" not in text
+
+
+def test_what_the_webhook_warns_of_the_agent_knows_too() -> None:
+    probe = {"exec": {"command": ["true"]}}
+    item = pod(containers=[{"name": "main", "livenessProbe": probe}])
+    (warning,) = decision(item).warnings
+    assert warning.startswith("spec.containers[main].livenessProbe: probes are not run")
+
+
+def test_whether_a_pod_is_too_large_is_slurms_to_say() -> None:
+    item = pod(metadata={"annotations": {"slurmlet.io/cpus-per-task": "99999"}})
+    assert decision(item).errors == ()
 
 
 def test_the_identity_map_decides() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision
 from slurmlet.webhook.pods import mutate
@@ -33,8 +34,8 @@ def pod(annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any
     }
 
 
-def decide(item: dict[str, Any], policy: RequestPolicy | None = None) -> Decision:
-    return mutate({"operation": "CREATE", "object": item}, policy or RequestPolicy())
+def decide(item: dict[str, Any], policy: Snapshot = NOTHING_KNOWN) -> Decision:
+    return mutate({"operation": "CREATE", "namespace": "alice", "object": item}, policy)
 
 
 def admitted(apply: Callable[..., Any], item: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def test_a_pod_gets_scheduler_toleration_and_its_request(apply: Callable[..., An
 
 
 def test_the_sites_policy_counts() -> None:
-    decision = decide(pod(), RequestPolicy(options={"qos": "normal"}, pod_overhead_memory=0))
+    request = RequestPolicy(options={"qos": "normal"}, pod_overhead_memory=0)
+    decision = decide(pod(), Snapshot(request=request))
     (value,) = [op["value"] for op in decision.patch if "annotations" in op["path"]]
     assert json.loads(value[REQUEST])["qos"] == "normal"
 
@@ -143,7 +145,7 @@ def test_a_key_with_a_typing_error_is_said() -> None:
 
 def test_mirror_pods_and_updates_pass_unchanged() -> None:
     assert decide(pod({"kubernetes.io/config.mirror": "x"})).patch == ()
-    assert mutate({"operation": "UPDATE", "object": pod()}, RequestPolicy()).patch == ()
+    assert mutate({"operation": "UPDATE", "object": pod()}, NOTHING_KNOWN).patch == ()
 
 
 KEYS = st.sampled_from(

@@ -14,7 +14,7 @@ from slurmlet.common.kube import Api, Object
 from slurmlet.common.reflector import Reflector
 from slurmlet.common.workqueue import WorkQueue
 from slurmlet.contracts.identity import IdentityError
-from slurmlet.contracts.names import ENGINE_ANNOTATION
+from slurmlet.contracts.names import ENGINE_ANNOTATION, setting
 from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import orphans, plan
 from slurmlet.kubelet.address import Decoder
@@ -262,7 +262,7 @@ class Agent:
 
     def _engine_of(self, pod: Object) -> str:
         annotations = pod["metadata"].get("annotations") or {}
-        return str(annotations.get(ENGINE_ANNOTATION, self._config.engines[0]))
+        return setting(annotations, ENGINE_ANNOTATION) or self._config.engines[0]
 
     def _node_address(self, name: str) -> str:
         found = self._registration.nodes.get(name)

@@ -12,6 +12,7 @@ from typing import Any
 from slurmlet.common.config import ConfigError
 from slurmlet.common.kube import STRATEGIC, Api, Object
 from slurmlet.contracts import podproto
+from slurmlet.contracts.admission import Verdict
 from slurmlet.contracts.brokerproto import Cancel, Submit
 from slurmlet.contracts.names import (
     ATTEMPT_ANNOTATION,
@@ -21,6 +22,7 @@ from slurmlet.contracts.names import (
     job_name,
 )
 from slurmlet.contracts.request import grace_seconds
+from slurmlet.contracts.wording import in_one
 from slurmlet.kubelet import plan, preflight, references
 from slurmlet.kubelet.address import uses_host_network
 from slurmlet.kubelet.brokerclient import Broker, BrokerError
@@ -90,7 +92,7 @@ class Submitter:
         if decision is None:
             return self._later(record, REFERENCE_SECONDS)
         if decision.errors:
-            return self._refused(pod, record, "; ".join(decision.errors))
+            return self._refused(pod, record, in_one(decision.errors))
         needed = [
             *references.of_volumes(pod),
             *references.of_container(references.containers(pod)[0]),
@@ -203,7 +205,7 @@ class Submitter:
         self.watch.poke()
         return answer.error is None
 
-    async def _decide(self, pod: Mapping[str, Any], record: Record) -> preflight.Decision | None:
+    async def _decide(self, pod: Mapping[str, Any], record: Record) -> Verdict | None:
         try:
             decision = preflight.decide(
                 pod,
@@ -226,9 +228,7 @@ class Submitter:
         record.waiting = ("SubmitBackOff", message)
         return None
 
-    async def _submit(
-        self, pod: Object, record: Record, decision: preflight.Decision
-    ) -> float | None:
+    async def _submit(self, pod: Object, record: Record, decision: Verdict) -> float | None:
         record.attempt += 1
         record.user = decision.user
         options = dict(decision.options)

@@ -6,6 +6,7 @@ import time
 
 from flask import Flask, Response, jsonify, request
 
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision, Object
 from slurmlet.webhook.review import ReviewError, decode, encode, mutate
@@ -36,7 +37,7 @@ def create_app(policy: RequestPolicy) -> Flask:
         except ReviewError as error:
             log.warning("refused a body: %s", error)
             return Response(f"{error}\n", status=400, mimetype="text/plain")
-        decision = _decide(asked, policy)
+        decision = _decide(asked, Snapshot(request=policy))
         milliseconds = (time.perf_counter() - started) * 1000
         decisions.info("%s", json.dumps(_record(asked, decision, milliseconds)))
         return jsonify(encode(asked["uid"], decision))
@@ -44,7 +45,7 @@ def create_app(policy: RequestPolicy) -> Flask:
     return app
 
 
-def _decide(asked: Object, policy: RequestPolicy) -> Decision:
+def _decide(asked: Object, policy: Snapshot) -> Decision:
     try:
         return mutate(asked, policy)
     except Exception:

@@ -7,13 +7,15 @@ nothing that a user writes here can widen what the job may have.
 import json
 from typing import Any
 
+from slurmlet.contracts.admission import judge
 from slurmlet.contracts.names import (
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
     STATUS_PREFIX,
     TAINT_KEY,
 )
-from slurmlet.contracts.request import RequestPolicy, translate
+from slurmlet.contracts.policy import Snapshot
+from slurmlet.contracts.wording import in_one
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 
 _MIRROR = "kubernetes.io/config.mirror"
@@ -22,19 +24,24 @@ _DEFAULT_SECONDS = 300
 """What the API server's DefaultTolerationSeconds writes before any webhook is called."""
 
 
-def mutate(request: Object, policy: RequestPolicy) -> Decision:
+def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on the CREATE of a pod, given an AdmissionRequest."""
     pod = request["object"]
     if request["operation"] != "CREATE" or _MIRROR in metadata(pod, "annotations"):
         return UNCHANGED
-    translation = translate(pod, policy)
-    if translation.errors:
-        return Decision(denial="; ".join(translation.errors), warnings=translation.warnings)
-    text = json.dumps(dict(translation.options), sort_keys=True, separators=(",", ":"))
+    verdict = judge(
+        pod.get("metadata") or {},
+        pod["spec"],
+        namespace=request.get("namespace") or "",
+        policy=policy,
+    )
+    if verdict.errors:
+        return Decision(denial=in_one(verdict.errors), warnings=verdict.warnings)
+    text = json.dumps(dict(verdict.options), sort_keys=True, separators=(",", ":"))
     tolerations, toleration_warnings = _tolerations(pod["spec"])
     return Decision(
         patch=(*_annotations(pod, text), *_scheduler(pod["spec"]), *tolerations),
-        warnings=(*translation.warnings, *_annotation_warnings(pod), *toleration_warnings),
+        warnings=(*verdict.warnings, *_annotation_warnings(pod), *toleration_warnings),
     )
 
 

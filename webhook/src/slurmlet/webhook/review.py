@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from slurmlet.contracts.names import PROTECTED_NAMESPACES
-from slurmlet.contracts.request import RequestPolicy
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook import pods, services
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
 
@@ -42,7 +42,7 @@ def decode(body: bytes) -> Object:
     return request
 
 
-def mutate(request: Object, policy: RequestPolicy) -> Decision:
+def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on any AdmissionRequest; kinds that are not ours pass unchanged."""
     if request.get("subResource") or request.get("namespace") in PROTECTED_NAMESPACES:
         return UNCHANGED

@@ -1,0 +1,94 @@
+"""What a job asks of one node, beside the most that nodes have (docs/contracts.md, Admission).
+
+Slurm alone decides; this says early, and in figures, what it cannot grant.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from slurmlet.contracts.policy import NodeSize
+
+_GRES = re.compile(r"(?:gres/)?([A-Za-z][A-Za-z0-9_]*)(?:[:/][A-Za-z][^:=,]*)?(?:[:=](\d+))?")
+_UNITS = {"": 1024, "M": 1024, "K": 1, "G": 1024**2, "T": 1024**3}
+"""KiB of sbatch's units."""
+
+
+def too_large(
+    options: Mapping[str, str], sizes: Mapping[str, NodeSize], *, among: Sequence[str] = ()
+) -> str | None:
+    """Why no node of the partitions `among`, or of any without one, can have a job of these
+    options; None if one may, or if not all of these partitions are known."""
+    chosen = [sizes[name] for name in (among or sizes) if name in sizes]
+    if not chosen or len(chosen) < len(among):
+        return None
+    wanted = _counts(asked(options))
+    if any(not _over(wanted, size) for size in chosen):
+        return None
+    return figures(options, sizes, among=among)
+
+
+def figures(
+    options: Mapping[str, str], sizes: Mapping[str, NodeSize], *, among: Sequence[str] = ()
+) -> str:
+    """What is asked for beside the most that one node has, and what to do; empty if nothing is
+    known of nodes."""
+    if not sizes:
+        return ""
+    named = [name for name in among if name in sizes]
+    most = _most([sizes[name] for name in named or sizes])
+    where = f" of partition {','.join(named)}" if named else ""
+    wanted, have = _counts(asked(options)), _counts(most)
+    shown = _over(wanted, most) or [name for name, count in wanted.items() if count]
+    return (
+        f"the pod asks for {_list(wanted, shown)} (its overhead included), the largest node{where}"
+        f" has {_list(have, shown)}; ask for less, or for a partition with larger nodes"
+    )
+
+
+def asked(options: Mapping[str, str]) -> NodeSize:
+    """What sbatch's options ask of the one node of a job."""
+    cpus = _number(options.get("cpus-per-task")) * _number(options.get("ntasks"))
+    if "mem-per-cpu" in options and "mem" not in options:
+        memory = _mib(options["mem-per-cpu"]) * cpus
+    else:
+        memory = _mib(options.get("mem", ""))
+    gres: dict[str, int] = {}
+    for item in options.get("gres", "").split(","):
+        match = _GRES.fullmatch(item)
+        if match:
+            gres[match[1]] = gres.get(match[1], 0) + int(match[2] or 1)
+    gpus = re.search(r"(?:^|:)(\d+)$", options.get("gpus", ""))
+    if gpus:
+        gres["gpu"] = gres.get("gpu", 0) + int(gpus[1])
+    return NodeSize(cpus=cpus, memory=memory, gres=gres)
+
+
+def _counts(size: NodeSize) -> dict[str, int]:
+    return {"CPUs": size.cpus, "MiB of memory": size.memory, **size.gres}
+
+
+def _over(wanted: Mapping[str, int], size: NodeSize) -> list[str]:
+    have = _counts(size)
+    return [name for name, count in wanted.items() if count > have.get(name, 0)]
+
+
+def _list(counts: Mapping[str, int], names: list[str]) -> str:
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
+
+
+def _most(sizes: list[NodeSize]) -> NodeSize:
+    names = {name for size in sizes for name in size.gres}
+    return NodeSize(
+        cpus=max(size.cpus for size in sizes),
+        memory=max(size.memory for size in sizes),
+        gres={name: max(size.gres.get(name, 0) for size in sizes) for name in names},
+    )
+
+
+def _mib(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    return int(match[1]) * _UNITS[match[2]] // 1024 if match else 0
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 1

@@ -1,0 +1,141 @@
+"""The judgement that webhook and agent share."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from slurmlet.contracts.admission import Verdict, judge
+from slurmlet.contracts.identity import Identity, IdentityMap
+from slurmlet.contracts.policy import NOTHING_KNOWN, NodeSize, Snapshot
+
+SITE = Snapshot(
+    identities=IdentityMap(
+        namespaces={
+            "alice": Identity(user="alice", accounts=("phys",), partitions=("cpu", "gpu")),
+            "free": Identity(user="free"),
+        }
+    ),
+    partitions={
+        "cpu": NodeSize(cpus=16, memory=8000),
+        "gpu": NodeSize(cpus=8, memory=4000, gres={"gpu": 4}),
+        "huge": NodeSize(cpus=512, memory=4_000_000),
+    },
+    engines=("crun", "apptainer"),
+)
+
+
+def decided(
+    annotations: dict[str, str] | None = None,
+    *,
+    policy: Snapshot = SITE,
+    namespace: str = "alice",
+    template: bool = False,
+    resources: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Verdict:
+    containers = [{"name": "web", "resources": resources or {}}]
+    return judge(
+        {"annotations": annotations} if annotations is not None else {},
+        {"containers": containers, **spec},
+        namespace=namespace,
+        policy=policy,
+        template=template,
+    )
+
+
+def test_a_plain_pod_runs_as_its_namespaces_user() -> None:
+    assert decided() == Verdict(
+        options={"cpus-per-task": "1", "mem": "320M"}, user="alice", engine="crun"
+    )
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    found = decided(
+        {"slurmlet.io/time": "soon", "slurmlet.io/engine": "docker", "slurmlet.io/account": "chem"},
+        hostPID=True,
+    )
+    assert len(found.errors) == 4
+    assert found.user == "alice"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ({"slurmlet.io/engine": "docker"}, "annotation slurmlet.io/engine: 'docker' is not"),
+        ({"ns.slurmlet.io/engine": "docker"}, "annotation ns.slurmlet.io/engine: 'docker' is"),
+        ({"slurmlet.io/init": "no"}, "annotation slurmlet.io/init: 'no' is no choice; use true"),
+        ({"slurmlet.io/account": "chem"}, "account 'chem' is not permitted to this namespace"),
+        ({"slurmlet.io/partition": "huge"}, "partition 'huge' is not permitted to this namespace"),
+    ],
+)
+def test_what_the_site_does_not_offer(annotations: dict[str, str], said: str) -> None:
+    (error,) = decided(annotations).errors
+    assert error.startswith(said)
+
+
+def test_a_pods_engine_is_its_own_choice_then_its_namespaces_then_the_sites() -> None:
+    default = {"ns.slurmlet.io/engine": "apptainer"}
+    assert decided().engine == "crun"
+    assert decided(default).engine == "apptainer"
+    assert decided(default | {"slurmlet.io/engine": "crun"}).engine == "crun"
+
+
+def test_a_namespace_without_a_user() -> None:
+    found = decided(namespace="eve")
+    assert "namespace 'eve' is not mapped to a Unix user" in found.errors[0]
+    assert found.user == ""
+
+
+def large(cpus: int, gpus: int = 0) -> dict[str, Any]:
+    return {"requests": {"cpu": str(cpus)}, "limits": {"nvidia.com/gpu": gpus} if gpus else {}}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "resources", "said"),
+    [
+        (
+            {},
+            large(17),
+            "17 CPUs (its overhead included), the largest node of partition cpu has 16",
+        ),
+        ({}, large(1, 1), "1 gpu (its overhead included), the largest node of partition cpu has 0"),
+        (
+            {"slurmlet.io/partition": "gpu"},
+            large(9),
+            "the largest node of partition gpu has 8 CPUs",
+        ),
+        ({"slurmlet.io/partition": "gpu"}, large(1, 5), "the largest node of partition gpu has 4"),
+        ({"slurmlet.io/partition": "cpu,gpu"}, large(17), "of partition cpu,gpu has 16 CPUs"),
+        ({"ns.slurmlet.io/partition": "gpu"}, large(9), "the largest node of partition gpu has 8"),
+    ],
+)
+def test_a_pod_larger_than_any_node_that_it_may_have(
+    annotations: dict[str, str], resources: dict[str, Any], said: str
+) -> None:
+    (error,) = decided(annotations, resources=resources).errors
+    assert said in error
+
+
+def test_a_namespace_that_may_go_anywhere_is_measured_by_the_largest() -> None:
+    assert decided(namespace="free", resources=large(512)).errors == ()
+    (error,) = decided(namespace="free", resources=large(513)).errors
+    assert "the largest node has 512 CPUs" in error
+
+
+def test_a_templates_pods_may_yet_be_given_another_partition() -> None:
+    assert decided(resources=large(1, 4), template=True).errors == ()
+    (error,) = decided(resources=large(17), template=True).errors
+    assert "of partition cpu,gpu has 16 CPUs" in error
+
+
+def test_what_is_not_known_refuses_nothing() -> None:
+    wish = {"slurmlet.io/engine": "docker", "slurmlet.io/account": "chem"}
+    assert decided(wish, policy=NOTHING_KNOWN, namespace="eve", resources=large(9999)) == Verdict(
+        options={"cpus-per-task": "9999", "mem": "320M", "account": "chem"}, engine="docker"
+    )
+    assert decided(resources=large(9999), policy=replace(SITE, partitions={})).errors == ()
+
+
+def test_metadata_may_say_nothing() -> None:
+    assert judge({}, {"containers": None}, namespace="alice", policy=SITE).errors == ()
