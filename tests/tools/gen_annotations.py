@@ -134,7 +134,8 @@ FOREIGN
 
 ## Written by slurmlet
 
-What you write under `{names.STATUS_PREFIX}` is removed when the pod is created.
+What you write under `{names.STATUS_PREFIX}` is removed when the pod is created, and undone when
+it is changed.
 
 | key | value |
 |---|---|

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, REFUSED
+from slurmlet.contracts.annotations import OPTIONS
 from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision
@@ -36,6 +38,19 @@ def pod(annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any
 
 def decide(item: dict[str, Any], policy: Snapshot = NOTHING_KNOWN) -> Decision:
     return mutate({"operation": "CREATE", "namespace": "alice", "object": item}, policy)
+
+
+def change(
+    before: dict[str, Any], after: dict[str, Any], *, user: str = "alice", group: str = "people"
+) -> Decision:
+    request = {
+        "operation": "UPDATE",
+        "namespace": "alice",
+        "userInfo": {"username": user, "groups": ["system:authenticated", group]},
+        "object": after,
+        "oldObject": before,
+    }
+    return mutate(request, NOTHING_KNOWN)
 
 
 def admitted(apply: Callable[..., Any], item: dict[str, Any]) -> dict[str, Any]:
@@ -71,8 +86,58 @@ def test_a_scheduler_that_nobody_chose_becomes_ours(name: str | None) -> None:
     assert any(op["path"] == "/spec/schedulerName" for op in decide(item).patch)
 
 
+def daemon(*nodes: str) -> dict[str, Any]:
+    """A pod as the DaemonSet controller makes it for a node."""
+    terms = [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        for node in nodes
+    ]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    item = pod(affinity={"nodeAffinity": required} if terms else None)
+    item["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "agent"}]
+    return item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pod(schedulerName="volcano"),
+        pod({"slurmlet.io/nodes": "2"}, schedulerName="volcano", hostPID=True),
+        pod(nodeName="node01"),
+        pod(nodeName="node01", schedulerName="slurmlet-scheduler"),
+        pod({"kubernetes.io/config.mirror": "x"}, nodeName="slurm"),
+        daemon("node01"),
+        daemon("node01", "node02"),
+    ],
+)
+def test_pods_that_do_not_go_to_slurm_are_left_alone(item: dict[str, Any]) -> None:
+    assert decide(item) == Decision()
+    forged = pod({"status.slurmlet.io/job-id": "1"})
+    assert (
+        change(item, {**item, "metadata": {**forged["metadata"], **item["metadata"]}}).patch == ()
+    )
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pod(schedulerName="slurmlet-scheduler"),
+        pod(schedulerName="volcano", nodeName="slurm"),
+        pod(nodeName="slurm"),
+        daemon("slurm"),
+        daemon("node01", "slurm"),
+        daemon(),
+    ],
+)
+def test_pods_that_go_to_slurm_get_their_request(
+    apply: Callable[..., Any], item: dict[str, Any]
+) -> None:
+    assert REQUEST in admitted(apply, item)["metadata"]["annotations"]
+
+
 def test_a_chosen_scheduler_stays(apply: Callable[..., Any]) -> None:
-    assert admitted(apply, pod(schedulerName="mine"))["spec"]["schedulerName"] == "mine"
+    item = pod(schedulerName="volcano", nodeName="slurm")
+    assert admitted(apply, item)["spec"]["schedulerName"] == "volcano"
 
 
 def test_an_agent_that_is_away_evicts_no_pod(apply: Callable[..., Any]) -> None:
@@ -143,9 +208,39 @@ def test_a_key_with_a_typing_error_is_said() -> None:
     assert "slurmlet.io/partiton" in decide(pod({"slurmlet.io/partiton": "cpu"})).warnings[0]
 
 
-def test_mirror_pods_and_updates_pass_unchanged() -> None:
-    assert decide(pod({"kubernetes.io/config.mirror": "x"})).patch == ()
-    assert mutate({"operation": "UPDATE", "object": pod()}, NOTHING_KNOWN).patch == ()
+def test_an_update_is_not_judged_again() -> None:
+    """An identity map or a table that became stricter must not hold a pod's end up."""
+    bad = pod({"slurmlet.io/nodes": "2"}, hostPID=True)
+    assert change(pod(), bad) == Decision()
+
+
+def test_the_agent_writes_what_only_it_may() -> None:
+    after = pod({"status.slurmlet.io/job-id": "7"})
+    assert change(pod(), after, user="system:node:slurm", group="system:nodes") == Decision()
+    for user, group in (("system:node:slurm", "people"), ("alice", "system:nodes")):
+        assert change(pod(), after, user=user, group=group).patch
+
+
+WRITTEN = st.none() | st.dictionaries(
+    st.sampled_from(
+        ["status.slurmlet.io/job-id", REQUEST, "status.slurmlet.io/a~b", "note", "x/y"]
+    ),
+    st.sampled_from(["1", "2", ""]),
+    max_size=4,
+)
+
+
+@given(WRITTEN, WRITTEN)
+def test_after_any_update_what_only_we_write_is_as_it_was(
+    apply: Callable[..., Any], before: dict[str, str] | None, after: dict[str, str] | None
+) -> None:
+    old, new = pod(before), pod(after)
+    once = apply(new, change(old, new).patch)
+    kept = once["metadata"].get("annotations") or {}
+    ours = {k: v for k, v in (before or {}).items() if k.startswith("status.slurmlet.io/")}
+    others = {k: v for k, v in (after or {}).items() if not k.startswith("status.slurmlet.io/")}
+    assert kept == others | ours
+    assert change(old, once) == Decision()
 
 
 KEYS = st.sampled_from(
@@ -153,14 +248,21 @@ KEYS = st.sampled_from(
         REQUEST,
         "status.slurmlet.io/a~b",
         "status.slurmlet.io/",
-        "slurmlet.io/time",
         "slurmlet.io/flags",
-        "slurm.hpk.io/flags",
+        "ns.slurmlet.io/flags",
+        "slurmlet.io/engine",
+        "slurm-job.vk.io/pre-exec",
         "note",
         "",
+        *(f"slurmlet.io/{name}" for name in OPTIONS),
+        *FLAG_ALIASES,
+        *ALIASES,
+        *REFUSED,
     ]
 )
-VALUES = st.sampled_from(["5", "--time=9", "-p cpu", "--uid=0", "{}", ""]) | st.text(max_size=8)
+VALUES = st.sampled_from(["5", "1", "--time=9", "-p cpu", "--uid=0", "1Gi", ""]) | st.text(
+    max_size=8
+)
 TOLERATIONS = st.lists(
     st.fixed_dictionaries(
         {},
@@ -173,26 +275,73 @@ TOLERATIONS = st.lists(
     ),
     max_size=4,
 )
-PODS = st.builds(
-    lambda annotations, tolerations, scheduler: pod(
-        annotations, tolerations=tolerations, schedulerName=scheduler
-    ),
-    st.none() | st.dictionaries(KEYS, VALUES, max_size=4),
-    TOLERATIONS,
-    st.sampled_from(["default-scheduler", "", "mine"]),
+QUANTITIES = st.dictionaries(
+    st.sampled_from(["cpu", "memory", "nvidia.com/gpu", "example.org/fpga", "ephemeral-storage"]),
+    st.sampled_from(["0", "1", "500m", "64Mi", "1e3", "1E"]),
+    max_size=3,
 )
+CONTAINERS = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["a", "b"])},
+        optional={
+            "resources": st.fixed_dictionaries(
+                {}, optional={"requests": QUANTITIES, "limits": QUANTITIES}
+            ),
+            "livenessProbe": st.just({"exec": {"command": ["true"]}}),
+            "restartPolicy": st.sampled_from(["Always", "Never"]),
+            "tty": st.booleans(),
+            "securityContext": st.fixed_dictionaries({}, optional={"privileged": st.booleans()}),
+            "ports": st.lists(st.just({"containerPort": 80, "hostPort": 80}), max_size=1),
+        },
+    ),
+    max_size=2,
+)
+SPECS = st.fixed_dictionaries(
+    {
+        "containers": CONTAINERS,
+        "tolerations": TOLERATIONS,
+        "schedulerName": st.sampled_from(["default-scheduler", "", "mine", "slurmlet-scheduler"]),
+    },
+    optional={
+        "initContainers": CONTAINERS,
+        "nodeName": st.sampled_from(["", "slurm", "node01"]),
+        "nodeSelector": st.just({"slurmlet.io/partition": "debug"}),
+        "activeDeadlineSeconds": st.integers(1, 2**31),
+        "hostNetwork": st.booleans(),
+        "hostPID": st.booleans(),
+        "priorityClassName": st.just("high"),
+        "volumes": st.lists(
+            st.sampled_from([{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {}}]),
+            max_size=2,
+        ),
+    },
+)
+POLICIES = st.sampled_from(
+    [NOTHING_KNOWN, Snapshot(request=RequestPolicy(locks={"partition": "cpu", "gpus": "1"}))]
+)
+"""Pods as the API server lets them through, at what a site may have."""
 
 
-@given(PODS)
-def test_a_second_call_changes_nothing(apply: Callable[..., Any], item: dict[str, Any]) -> None:
-    decision = decide(item)
+@given(st.none() | st.dictionaries(KEYS, VALUES, max_size=4), SPECS, POLICIES)
+def test_any_pod_is_answered_and_a_second_call_changes_nothing(
+    apply: Callable[..., Any],
+    annotations: dict[str, str] | None,
+    spec: dict[str, Any],
+    policy: Snapshot,
+) -> None:
+    item = pod(annotations, **spec)
+    decision = decide(item, policy)
+    assert all(isinstance(text, str) and text for text in decision.warnings)
     if decision.denial is not None:
         assert decision.patch == ()
         return
     once = apply(item, decision.patch)
-    assert decide(once).patch == ()
-    ours = {k for k in once["metadata"]["annotations"] if k.startswith("status.slurmlet.io/")}
-    assert ours == {REQUEST}
-    for key, value in (item["metadata"].get("annotations") or {}).items():
+    again = decide(once, policy)
+    assert again.denial is None
+    assert again.patch == ()
+    if decision.patch:
+        ours = {k for k in once["metadata"]["annotations"] if k.startswith("status.slurmlet.io/")}
+        assert ours == {REQUEST}
+    for key, value in (annotations or {}).items():
         if not key.startswith("status.slurmlet.io/"):
             assert once["metadata"]["annotations"][key] == value

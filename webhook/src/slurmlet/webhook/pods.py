@@ -9,6 +9,7 @@ from typing import Any
 
 from slurmlet.contracts.admission import judge
 from slurmlet.contracts.names import (
+    NODE_NAME,
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
     STATUS_PREFIX,
@@ -19,15 +20,23 @@ from slurmlet.contracts.wording import in_one
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 
 _MIRROR = "kubernetes.io/config.mirror"
+_NOBODYS = (None, "", "default-scheduler")
+"""Scheduler names that nobody chose."""
+_NODES_GROUP = "system:nodes"
+_NODES_USER = "system:node:"
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_SECONDS = 300
 """What the API server's DefaultTolerationSeconds writes before any webhook is called."""
 
 
 def mutate(request: Object, policy: Snapshot) -> Decision:
-    """The decision on the CREATE of a pod, given an AdmissionRequest."""
+    """The decision on the CREATE or UPDATE of a pod, given an AdmissionRequest."""
     pod = request["object"]
-    if request["operation"] != "CREATE" or _MIRROR in metadata(pod, "annotations"):
+    if not is_ours(pod):
+        return UNCHANGED
+    if request["operation"] == "UPDATE":
+        return _update(request, pod, request.get("oldObject") or {})
+    if request["operation"] != "CREATE":
         return UNCHANGED
     verdict = judge(
         pod.get("metadata") or {},
@@ -41,35 +50,104 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     tolerations, toleration_warnings = _tolerations(pod["spec"])
     return Decision(
         patch=(*_annotations(pod, text), *_scheduler(pod["spec"]), *tolerations),
-        warnings=(*verdict.warnings, *_annotation_warnings(pod), *toleration_warnings),
+        warnings=(
+            *verdict.warnings,
+            *(
+                f"annotation {key[:80]} is written by slurmlet only; removed"
+                for key in _forged(pod)
+            ),
+            *toleration_warnings,
+        ),
     )
+
+
+def is_ours(pod: Object) -> bool:
+    """Whether a pod goes to Slurm: by our scheduler, by one that nobody chose, or because it is
+    bound to our node by hand. Those of other schedulers, of other nodes, of DaemonSets for other
+    nodes and of a kubelet's files are left alone."""
+    spec = pod.get("spec") or {}
+    if _MIRROR in metadata(pod, "annotations"):
+        return False
+    if spec.get("nodeName"):
+        return bool(spec["nodeName"] == NODE_NAME)
+    if spec.get("schedulerName") not in (*_NOBODYS, SCHEDULER_NAME):
+        return False
+    return not _is_daemon_elsewhere(pod, spec)
+
+
+def _is_daemon_elsewhere(pod: Object, spec: Object) -> bool:
+    """DaemonSets pin each pod to its node by the name, in every term."""
+    owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
+    if not any(owner.get("kind") == "DaemonSet" for owner in owners):
+        return False
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or ()
+    return bool(terms) and all(_names_another_node(term) for term in terms)
+
+
+def _names_another_node(term: Object) -> bool:
+    return any(
+        field.get("key") == "metadata.name"
+        and field.get("operator") == "In"
+        and NODE_NAME not in (field.get("values") or ())
+        for field in term.get("matchFields") or ()
+    )
+
+
+def _update(request: Object, pod: Object, old: Object) -> Decision:
+    """What only we write stays as it was, unless a node writes it: the agent, and kubelets."""
+    user = request.get("userInfo") or {}
+    is_node = str(user.get("username")).startswith(_NODES_USER)
+    if is_node and _NODES_GROUP in (user.get("groups") or ()):
+        return UNCHANGED
+    before, after = _written(old), _written(pod)
+    if before == after:
+        return UNCHANGED
+    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+    if not metadata(pod, "annotations"):
+        patch = [add("metadata", "annotations", value=before)]
+    else:
+        patch = [
+            add("metadata", "annotations", key, value=before[key])
+            if key in before
+            else remove("metadata", "annotations", key)
+            for key in changed
+        ]
+    return Decision(
+        patch=tuple(patch),
+        # A replace with the manifest leaves them out and means no harm.
+        warnings=tuple(
+            f"annotation {key[:80]} is written by slurmlet only; kept as it was"
+            for key in changed
+            if key in after
+        ),
+    )
+
+
+def _written(pod: Object) -> dict[str, str]:
+    """The annotations that only we write."""
+    annotations = metadata(pod, "annotations")
+    return {key: value for key, value in annotations.items() if key.startswith(STATUS_PREFIX)}
 
 
 def _annotations(pod: Object, request: str) -> list[Op]:
     annotations = metadata(pod, "annotations")
     if not annotations:
         return [add("metadata", "annotations", value={REQUEST_ANNOTATION: request})]
-    ops = [remove("metadata", "annotations", key) for key in _foreign(pod)]
+    ops = [remove("metadata", "annotations", key) for key in _forged(pod)]
     if annotations.get(REQUEST_ANNOTATION) != request:
         ops.append(add("metadata", "annotations", REQUEST_ANNOTATION, value=request))
     return ops
 
 
-def _foreign(pod: Object) -> list[str]:
-    """Annotations that only we may write; ours is left out, because it is overwritten anyway."""
-    return [
-        key
-        for key in metadata(pod, "annotations")
-        if key.startswith(STATUS_PREFIX) and key != REQUEST_ANNOTATION
-    ]
-
-
-def _annotation_warnings(pod: Object) -> list[str]:
-    return [f"annotation {key[:80]} is written by slurmlet only; removed" for key in _foreign(pod)]
+def _forged(pod: Object) -> list[str]:
+    """What a user wrote of ours; the request is left out, because it is overwritten anyway."""
+    return [key for key in _written(pod) if key != REQUEST_ANNOTATION]
 
 
 def _scheduler(spec: Object) -> list[Op]:
-    if spec.get("schedulerName") in (None, "", "default-scheduler"):
+    if spec.get("schedulerName") in _NOBODYS:
         return [add("spec", "schedulerName", value=SCHEDULER_NAME)]
     return []
 
