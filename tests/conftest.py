@@ -21,7 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="of the e2e tests only those of the claims that tests/claims.toml makes for a release",
     )
     parser.addoption(
-        "--update-golden", action="store_true", help="write what is decided as what is expected"
+        "--update-golden",
+        action="store_true",
+        help="write what golden tests find into their files, to be looked at with git diff",
     )
 
 
