@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from slurmlet.webhook.decision import parts
+
 Apply = Callable[[Mapping[str, Any], Iterable[Mapping[str, Any]]], dict[str, Any]]
 
 
@@ -14,9 +16,7 @@ def apply() -> Apply:
     def run(item: Mapping[str, Any], patch: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         result = copy.deepcopy(dict(item))
         for op in patch:
-            *parents, last = (
-                part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]
-            )
+            *parents, last = parts(op["path"])
             target: Any = result
             for parent in parents:
                 target = target[int(parent) if isinstance(target, list) else parent]

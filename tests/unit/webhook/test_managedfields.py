@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.webhook.managedfields import ITEMS, disown, without
+from slurmlet.webhook.decision import add, remove
+from slurmlet.webhook.managedfields import ITEMS, overriding, without
 
 PORT = 'k:{"port":80,"protocol":"TCP"}'
 
@@ -46,12 +47,34 @@ def test_an_entry_that_owns_nothing_stays_as_it_is(fields: Any) -> None:
     assert without(entries, [("spec", "type")]) == entries
 
 
-def test_nothing_to_take_is_no_operation() -> None:
-    item = {"metadata": {"managedFields": [entry({"f:spec": {"f:selector": {}}})]}}
-    assert disown(item, [("spec", "type")]) == []
-    assert disown({}, [("spec", "type")]) == []
-    (op,) = disown(item, [("spec", "selector")])
-    assert op == {"op": "add", "path": "/metadata/managedFields", "value": []}
+def test_a_patch_takes_what_it_writes() -> None:
+    ports: dict[str, Any] = {PORT: {".": {}, "f:nodePort": {}, "f:port": {}}}
+    fields = {
+        "f:metadata": {"f:annotations": {"f:a/b~c": {}, "f:kept": {}}},
+        "f:spec": {"f:ports": ports, "f:type": {}},
+    }
+    patch = [
+        add("spec", "type", value="x"),
+        remove("spec", "ports", "0", "nodePort"),
+        add("metadata", "annotations", "a/b~c", value="x"),
+    ]
+    *ops, last = overriding({"metadata": {"managedFields": [entry(fields)]}}, patch)
+    assert ops == patch
+    assert last["path"] == "/metadata/managedFields"
+    assert last["value"] == [
+        entry(
+            {
+                "f:metadata": {"f:annotations": {"f:kept": {}}},
+                "f:spec": {"f:ports": {PORT: {".": {}, "f:port": {}}}},
+            }
+        )
+    ]
+
+
+@pytest.mark.parametrize("item", [{}, {"metadata": {"managedFields": [entry({"f:spec": {}})]}}])
+def test_nothing_to_take_is_no_further_operation(item: dict[str, Any]) -> None:
+    patch = [add("spec", "type", value="x")]
+    assert overriding(item, patch) == tuple(patch)
 
 
 FIELDS: st.SearchStrategy[Any] = st.recursive(

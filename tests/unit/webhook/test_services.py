@@ -3,15 +3,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.webhook import goldenfiles
 
-from slurmlet.contracts.policy import Snapshot
-from slurmlet.webhook.services import mutate
+from slurmlet.contracts import codec
+from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
+from slurmlet.webhook import services
+from slurmlet.webhook.decision import Decision
 
 Apply = Callable[..., Any]
 OPT_OUT = {"slurmlet.io/headless": "false"}
+
+
+def mutate(request: dict[str, Any], policy: Snapshot = NOTHING_KNOWN) -> Decision:
+    return services.mutate(request, policy)
 
 
 def service(*, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -36,15 +43,29 @@ def update(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {"operation": "UPDATE", "namespace": "alice", "object": new, "oldObject": old}
 
 
+def request_of(path: Path) -> tuple[dict[str, Any], Snapshot]:
+    """A request is CREATE if its file names no operation, and meets an empty policy if none."""
+    data = yaml.safe_load(path.read_text())
+    policy = codec.decode(Snapshot, data.pop("policy", {}), path="policy")
+    return {"operation": "CREATE", "namespace": "alice", **data}, policy
+
+
 @pytest.mark.parametrize("path", goldenfiles.cases("services"))
 def test_a_request_is_decided_as_written_down(
     path: Path, apply: Apply, pytestconfig: pytest.Config
 ) -> None:
-    decision = goldenfiles.check(path, mutate, update=pytestconfig.getoption("update_golden"))
+    request, policy = request_of(path)
+    decision = mutate(request, policy)
+    goldenfiles.check(path, decision, update=pytestconfig.getoption("update_golden"))
     if decision.denial is None:
-        request, policy = goldenfiles.read(path)
         again = {**request, "object": apply(request["object"], decision.patch)}
         assert mutate(again, policy).patch == ()
+
+
+@pytest.mark.parametrize("claim", goldenfiles.messages("services"))
+def test_a_claims_line_is_what_is_said(claim: str) -> None:
+    files = [path for path in goldenfiles.files("services") if goldenfiles.claim_of(path) == claim]
+    assert goldenfiles.is_said(claim, (mutate(*request_of(path)) for path in files))
 
 
 def test_a_service_without_a_type_is_a_plain_one() -> None:

@@ -35,6 +35,11 @@ def pointer(*path: str) -> str:
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
 
 
+def parts(pointer: str) -> list[str]:
+    """What a JSON pointer was made of."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 def metadata(item: Object, field: str) -> Mapping[str, str]:
     """The labels or annotations of an object, empty if it has none."""
     return (item.get("metadata") or {}).get(field) or {}

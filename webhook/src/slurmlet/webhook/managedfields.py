@@ -5,22 +5,27 @@ a value that is not there any more, and a second manager that applies the same m
 conflict over it (Kubernetes: Server-Side Apply, Conflicts).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurmlet.webhook.decision import Object, Op, add
+from slurmlet.webhook.decision import Object, Op, add, parts
 
 Path = tuple[str, ...]
 """Names of nested fields; ITEMS stands for every item of a list."""
 ITEMS = "*"
 
 
-def disown(item: Object, paths: Iterable[Path]) -> list[Op]:
-    """The patch that takes fields from all managers of an object; no operation if none has them."""
+def overriding(item: Object, patch: Sequence[Op]) -> tuple[Op, ...]:
+    """The patch, and what takes the fields that it writes from all managers of the object."""
     metadata = item.get("metadata") or {}
     before = metadata.get("managedFields") or []
-    after = without(before, list(paths))
-    return [add("metadata", "managedFields", value=after)] if after != before else []
+    after = without(before, [_field(op) for op in patch])
+    return (*patch, add("metadata", "managedFields", value=after)) if after != before else (*patch,)
+
+
+def _field(op: Op) -> Path:
+    """What an operation writes, of lists the same field of every item."""
+    return tuple(ITEMS if name.isdecimal() else name for name in parts(op["path"]))
 
 
 def without(entries: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[Any]:

@@ -18,6 +18,7 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.wording import in_one
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
+from slurmlet.webhook.managedfields import overriding
 
 _MIRROR = "kubernetes.io/config.mirror"
 _NOBODYS = (None, "", "default-scheduler")
@@ -48,8 +49,9 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         return Decision(denial=in_one(verdict.errors), warnings=verdict.warnings)
     text = json.dumps(dict(verdict.options), sort_keys=True, separators=(",", ":"))
     tolerations, toleration_warnings = _tolerations(pod["spec"])
+    patch = [*_annotations(pod, text), *_scheduler(pod["spec"]), *tolerations]
     return Decision(
-        patch=(*_annotations(pod, text), *_scheduler(pod["spec"]), *tolerations),
+        patch=overriding(pod, patch),
         warnings=(
             *verdict.warnings,
             *(
@@ -115,7 +117,7 @@ def _update(request: Object, pod: Object, old: Object) -> Decision:
             for key in changed
         ]
     return Decision(
-        patch=tuple(patch),
+        patch=overriding(pod, patch),
         # A replace with the manifest leaves them out and means no harm.
         warnings=tuple(
             f"annotation {key[:80]} is written by slurmlet only; kept as it was"

@@ -51,7 +51,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     kind = request["kind"]
     match (kind.get("group") or "", kind.get("version"), kind.get("kind")):
         case ("", "v1", "Service"):
-            return services.mutate(request)
+            return services.mutate(request, policy)
         case ("", "v1", "Pod"):
             return pods.mutate(request, policy)
     return UNCHANGED

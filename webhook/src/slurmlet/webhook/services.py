@@ -5,13 +5,12 @@ server lets no update take it away (docs/contracts.md, Services).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from slurmlet.contracts.names import HEADLESS_LABEL, ORIGINAL_TYPE_ANNOTATION
-from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
-from slurmlet.webhook.managedfields import ITEMS, Path, disown
+from slurmlet.webhook.managedfields import overriding
 
 _RANGES = "loadBalancerSourceRanges"
 _RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -31,15 +30,7 @@ _DEFAULTS: Mapping[str, object] = {
 """What the API server writes there by itself, and nobody misses."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Override:
-    """An operation, and the field that it takes from whoever wrote it."""
-
-    op: Op
-    field: Path
-
-
-def mutate(request: Object, policy: Snapshot = NOTHING_KNOWN) -> Decision:
+def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on the CREATE or UPDATE of a Service, given an AdmissionRequest."""
     service = request["object"]
     old = (request.get("oldObject") or {}) if request["operation"] == "UPDATE" else None
@@ -55,12 +46,9 @@ def mutate(request: Object, policy: Snapshot = NOTHING_KNOWN) -> Decision:
     if old and _type(old) != "ExternalName" and not _is_headless(old):
         return UNCHANGED
     begins = not old or _type(old) == "ExternalName"
-    overrides = [*_downgrade(service), *_address(service), *(_families(service) if begins else ())]
+    patch = [*_downgrade(service), *_address(service), *(_families(service) if begins else ())]
     return Decision(
-        patch=(
-            *(override.op for override in overrides),
-            *disown(service, [override.field for override in overrides]),
-        ),
+        patch=overriding(service, patch),
         warnings=(
             *_type_warnings(service),
             *_address_warnings(service),
@@ -81,41 +69,38 @@ def _is_toggled(service: Object, old: Object) -> bool:
     return not deleting and _type(old) != "ExternalName" and _opted_out(service) != _opted_out(old)
 
 
-def _downgrade(service: Object) -> Iterator[_Override]:
+def _downgrade(service: Object) -> Iterator[Op]:
     """To type ClusterIP, without what only other types may have."""
     if not _has_other_type(service):
         return
-    yield _set("spec", "type", value="ClusterIP")
+    yield add("spec", "type", value="ClusterIP")
     for index, port in enumerate(_ports(service)):
         if "nodePort" in port:
-            path = ("spec", "ports", ITEMS, "nodePort")
-            yield _Override(remove("spec", "ports", str(index), "nodePort"), path)
+            yield remove("spec", "ports", str(index), "nodePort")
     for name in _removed(service):
-        yield _unset("spec", name)
+        yield remove("spec", name)
     annotations = metadata(service, "annotations")
     if _RANGES_ANNOTATION in annotations:
-        yield _unset("metadata", "annotations", _RANGES_ANNOTATION)
-    original = ("metadata", "annotations", ORIGINAL_TYPE_ANNOTATION)
+        yield remove("metadata", "annotations", _RANGES_ANNOTATION)
     if annotations:
-        yield _set(*original, value=_type(service))
+        yield add("metadata", "annotations", ORIGINAL_TYPE_ANNOTATION, value=_type(service))
     else:
-        value = {ORIGINAL_TYPE_ANNOTATION: _type(service)}
-        yield _Override(add("metadata", "annotations", value=value), original)
+        yield add("metadata", "annotations", value={ORIGINAL_TYPE_ANNOTATION: _type(service)})
 
 
-def _address(service: Object) -> Iterator[_Override]:
+def _address(service: Object) -> Iterator[Op]:
     if not _is_headless(service) or _spec(service).get("clusterIPs") not in (None, ["None"]):
-        yield _set("spec", "clusterIP", value="None")
-        yield _set("spec", "clusterIPs", value=["None"])
+        yield add("spec", "clusterIP", value="None")
+        yield add("spec", "clusterIPs", value=["None"])
 
 
-def _families(service: Object) -> Iterator[_Override]:
+def _families(service: Object) -> Iterator[Op]:
     """One family for a Service without a selector, as it would have had with an address: the API
     server gives a headless one two, and refuses to take one away when it is applied again."""
     spec = _spec(service)
     several = max(len(spec.get("ipFamilies") or ()), len(spec.get("clusterIPs") or ())) > 1
     if not (_is_headless(service) or spec.get("selector") or spec.get("ipFamilyPolicy") or several):
-        yield _set("spec", "ipFamilyPolicy", value="SingleStack")
+        yield add("spec", "ipFamilyPolicy", value="SingleStack")
 
 
 def _removed(service: Object) -> list[str]:
@@ -188,14 +173,6 @@ def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[s
             f"spec.ports[{index}]: nothing leads port {number} to targetPort {target} {why};"
             f" clients must use {target}, give both the same number"
         )
-
-
-def _set(*path: str, value: object) -> _Override:
-    return _Override(add(*path, value=value), path)
-
-
-def _unset(*path: str) -> _Override:
-    return _Override(remove(*path), path)
 
 
 def _spec(service: Object) -> Mapping[str, Any]:
