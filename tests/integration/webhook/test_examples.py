@@ -10,7 +10,7 @@ import yaml
 
 Kubectl = Callable[..., str]
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
-WARNED = {"hpk.yaml"}
+WARNED = {"hpk.yaml", "interlink.yaml", "knoc.yaml", "slurm-bridge.yaml"}
 
 
 def pods(item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -62,4 +62,4 @@ def test_a_claims_line_is_what_is_said(claim: str) -> None:
 
 def test_every_claim_of_admission_has_a_pod() -> None:
     numbers = {number for number in goldenfiles.CLAIMS if re.fullmatch(r"W[3-6]\d", number)}
-    assert numbers == set(map(goldenfiles.claim_of, goldenfiles.files("pods")))
+    assert numbers <= set(map(goldenfiles.claim_of, goldenfiles.files("pods")))

@@ -16,6 +16,12 @@ FLAG_ALIASES = (
 )
 """Free flags under the names of other systems; read with a deprecation warning."""
 
+SCHEDULER_ALIASES = ("slurm-bridge-scheduler",)
+"""Schedulers of other systems that bring pods to Slurm; read as ours with a warning."""
+
+SELECTOR_ALIASES: Mapping[str, str] = {"kubernetes.io/role": "agent"}
+"""What virtual nodes of other systems are selected by, which no kubelet may call itself."""
+
 BRIDGE_PREFIX = "slurmjob.slinky.slurm.net/"
 """Keys of slurm-bridge."""
 

@@ -159,6 +159,10 @@ def normal(name: str, value: str) -> str:
     return text.upper() if name == "mail-type" else text
 
 
+_NAMING = ("job-name", "J")
+"""What manifests of other systems say to a user's eye only."""
+
+
 class _Reader:
     """Gathers options, each from the last annotation that names it."""
 
@@ -211,6 +215,11 @@ class _Reader:
                 self.errors.append(
                     f"annotation {key}: {word[:60]!r} is no option of sbatch; remove it"
                 )
+                continue
+            if name in _NAMING and key in FLAG_ALIASES:
+                if value is None and queue:
+                    queue.pop()
+                self.warn(f"annotation {key}: --job-name: a job has its pod's name; leave it out")
                 continue
             if value is None and name in OPTIONS and not OPTIONS[name].fullmatch(""):
                 if not queue:

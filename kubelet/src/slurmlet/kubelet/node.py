@@ -38,6 +38,9 @@ def new_node(config: Kubelet, *, cluster: str) -> Object:
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": architecture,
                 "kubernetes.io/hostname": config.node_name,
+                # kubelet still sets both, and old manifests select by them.
+                "beta.kubernetes.io/os": "linux",
+                "beta.kubernetes.io/arch": architecture,
                 f"{PREFIX}cluster": cluster,
             },
         },

@@ -5,9 +5,11 @@ nothing that a user writes here can widen what the job may have.
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from slurmlet.contracts.admission import judge
+from slurmlet.contracts.aliases import SCHEDULER_ALIASES, SELECTOR_ALIASES
 from slurmlet.contracts.names import (
     NODE_NAME,
     REQUEST_ANNOTATION,
@@ -49,7 +51,12 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         return Decision(denial=in_one(verdict.errors), warnings=verdict.warnings)
     text = json.dumps(dict(verdict.options), sort_keys=True, separators=(",", ":"))
     tolerations, toleration_warnings = _tolerations(pod["spec"])
-    patch = [*_annotations(pod, text), *_scheduler(pod["spec"]), *tolerations]
+    patch = [
+        *_annotations(pod, text),
+        *_scheduler(pod["spec"]),
+        *_selector(pod["spec"]),
+        *tolerations,
+    ]
     return Decision(
         patch=overriding(pod, patch),
         warnings=(
@@ -58,6 +65,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
                 f"annotation {key[:80]} is written by slurmlet only; removed"
                 for key in _forged(pod)
             ),
+            *_alias_warnings(pod["spec"]),
             *toleration_warnings,
         ),
     )
@@ -72,7 +80,7 @@ def is_ours(pod: Object) -> bool:
         return False
     if spec.get("nodeName"):
         return bool(spec["nodeName"] == NODE_NAME)
-    if spec.get("schedulerName") not in (*_NOBODYS, SCHEDULER_NAME):
+    if spec.get("schedulerName") not in (*_NOBODYS, *SCHEDULER_ALIASES, SCHEDULER_NAME):
         return False
     return not _is_daemon_elsewhere(pod, spec)
 
@@ -149,9 +157,25 @@ def _forged(pod: Object) -> list[str]:
 
 
 def _scheduler(spec: Object) -> list[Op]:
-    if spec.get("schedulerName") in _NOBODYS:
+    if spec.get("schedulerName") in (*_NOBODYS, *SCHEDULER_ALIASES):
         return [add("spec", "schedulerName", value=SCHEDULER_NAME)]
     return []
+
+
+def _selector(spec: Object) -> list[Op]:
+    return [remove("spec", "nodeSelector", key) for key in _foreign_selectors(spec)]
+
+
+def _foreign_selectors(spec: Object) -> list[str]:
+    selector = spec.get("nodeSelector") or {}
+    return [key for key, value in SELECTOR_ALIASES.items() if selector.get(key) == value]
+
+
+def _alias_warnings(spec: Object) -> Iterator[str]:
+    if spec.get("schedulerName") in SCHEDULER_ALIASES:
+        yield f"spec.schedulerName {spec['schedulerName']} is deprecated; use {SCHEDULER_NAME}"
+    for key in _foreign_selectors(spec):
+        yield f"spec.nodeSelector {key} {SELECTOR_ALIASES[key]}: no node has it; removed"
 
 
 def _tolerations(spec: Object) -> tuple[list[Op], list[str]]:
