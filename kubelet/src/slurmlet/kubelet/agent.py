@@ -32,6 +32,7 @@ from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.plan import Surroundings
+from slurmlet.kubelet.policyfile import PolicyFile
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.registration import Registration
 from slurmlet.kubelet.servicewatch import ServiceWatch, Updates
@@ -130,6 +131,11 @@ class Agent:
             on_missing=self._node_was_away,
             on_recovery=self._touch_all,
         )
+        self._policy = PolicyFile(
+            config=config,
+            identities=self._identities,
+            nodes=lambda: self._registration.nodes,
+        )
         streams = Streams()
         self._channel = Channel(
             api=api,
@@ -171,6 +177,7 @@ class Agent:
         """What has to run, all at the same time."""
         config = self._config
         yield self._registration.run()
+        yield self._policy.run()
         yield self._pods.run()
         yield self._services.run()
         yield self._watch.run()

@@ -4,6 +4,7 @@ too."""
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from slurmlet.contracts.names import (
     BROKER_SOCKET,
@@ -11,6 +12,7 @@ from slurmlet.contracts.names import (
     KUBELET_PORT,
     NODE_NAME,
     PKI_DIR,
+    POLICY_FILE,
     SUPERVISOR_PORT,
 )
 from slurmlet.contracts.request import RequestPolicy, policy_problems
@@ -35,7 +37,8 @@ class Kubelet:
 
     `state_dir` holds the key that job tokens are made with, and one small file per live job; it
     belongs to the agent's user alone. `broker_socket` is where the broker listens.
-    `identity_file` is the same file that the broker reads.
+    `identity_file` is the same file that the broker reads. `policy_file` is where the webhook finds
+    what it must know of the site; the agent makes the file, but not its directory.
 
     `poll_seconds` is the time between two looks at Slurm when nothing else happens; changes arrive
     by push. `slurm_bin` is where squeue, sacct and sinfo are found.
@@ -64,6 +67,7 @@ class Kubelet:
     state_dir: str = "/var/lib/slurmlet/kubelet"
     broker_socket: str = BROKER_SOCKET
     identity_file: str = IDENTITY_FILE
+    policy_file: str = POLICY_FILE
     poll_seconds: float = DEFAULT_POLL_SECONDS
     slurm_bin: str = "/usr/bin"
     pod_network: bool = False
@@ -95,6 +99,8 @@ def problems(config: Kubelet) -> list[str]:
     if not _DOMAIN.fullmatch(config.cluster_domain):
         found.append(f"kubelet.cluster_domain: {config.cluster_domain!r} is no domain name")
     found += [f"kubelet.{problem}" for problem in policy_problems(config.request)]
+    if not PurePosixPath(config.policy_file).is_absolute():
+        found.append(f"kubelet.policy_file: {config.policy_file!r} is no absolute path")
     for name in ("port", "supervisor_port"):
         if not 0 < getattr(config, name) < 65536:
             found.append(f"kubelet.{name}: {getattr(config, name)} is no port")
