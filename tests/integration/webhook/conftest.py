@@ -16,10 +16,12 @@ SECONDS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A served and registered webhook; `bootstrap` runs the command with further arguments."""
+    """A served and registered webhook; `bootstrap` runs the command with further arguments.
+    `policy` is where the agent would publish; nothing is there at first."""
 
     url: str
     log: Path
+    policy: Path
     bootstrap: Callable[..., str]
 
 
@@ -30,10 +32,11 @@ def webhook(
     directory = tmp_path_factory.mktemp("webhook")
     pki = control_plane.config.pki_dir
     (port,) = free_ports("127.0.0.1", 1)
-    config, log = directory / "slurmlet.toml", directory / "log"
+    config, log, policy = (directory / name for name in ("slurmlet.toml", "log", "policy.json"))
     config.write_text(
         f'[webhook]\naddress = "127.0.0.1"\nport = {port}\n'
         f'serving_cert = "{pki}/webhook.crt"\nserving_key = "{pki}/webhook.key"\n'
+        f'policy_file = "{policy}"\n'
     )
     url = f"https://127.0.0.1:{port}/mutate"
 
@@ -58,7 +61,7 @@ def webhook(
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         assert "created" in bootstrap()
-        yield Webhook(url=url, log=log, bootstrap=bootstrap)
+        yield Webhook(url=url, log=log, policy=policy, bootstrap=bootstrap)
     finally:
         # Left behind, it would refuse the pods and Services of every later test.
         kubectl = str(control_plane.config.bin_dir / "kubectl")

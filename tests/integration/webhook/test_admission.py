@@ -1,11 +1,15 @@
 """What alice sees of the webhook behind a real API server."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from tests.integration.webhook.conftest import Webhook
+
+from slurmlet.contracts.policy import Snapshot, encode
+from slurmlet.contracts.request import RequestPolicy
 
 Kubectl = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -159,3 +163,37 @@ def test_each_decision_is_one_json_line(webhook: Webhook, alice: Kubectl) -> Non
     lines = [json.loads(x) for x in webhook.log.read_text().splitlines() if x.startswith("{")]
     (line,) = [x for x in lines if x["name"] == "logged" and x["operation"] == "CREATE"]
     assert (line["user"], line["namespace"], line["allowed"]) == ("alice", "alice", True)
+
+
+@pytest.mark.claim("W93")
+def test_what_the_agent_publishes_counts_and_what_cannot_be_read_changes_nothing(
+    webhook: Webhook, alice: Kubectl
+) -> None:
+    def memory() -> str:
+        path = "jsonpath={.metadata.annotations.status\\.slurmlet\\.io/request}"
+        item = {**pod(), "spec": {"containers": [{"name": "web", "image": "x"}]}}
+        said = alice("create", "--dry-run=server", "-f", "-", "-o", path, of=item)
+        return str(json.loads(said)["mem"])
+
+    def publish(text: str) -> None:
+        partial = webhook.policy.with_suffix(".new")
+        partial.write_text(text)
+        partial.replace(webhook.policy)
+
+    def wait_for(line: str) -> None:
+        deadline = time.monotonic() + 20
+        while line not in webhook.log.read_text():
+            assert time.monotonic() < deadline, webhook.log.read_text()
+            time.sleep(0.05)
+
+    assert memory() == "320M", "our defaults"
+    wait_for("No such file or directory; nothing is known")
+    request = RequestPolicy(default_memory=1000, pod_overhead_memory=0)
+    publish(encode(Snapshot(written=time.time(), request=request)))
+    wait_for(f"policy snapshot {webhook.policy}: in use again")
+    assert memory() == "1000M"
+    for text, why in (("{", "no policy snapshot"), ('{"version": 9}', "policy.version: 9")):
+        publish(text)
+        wait_for(why)
+        assert memory() == "1000M"
+    webhook.policy.unlink()

@@ -33,10 +33,12 @@ class Site:
         self.ca = trustme.CA()
         self.port = free_port()
         self.cert, self.key = directory / "webhook.crt", directory / "webhook.key"
+        self.policy = directory / "policy.json"
         self.config = directory / "slurmlet.toml"
         self.config.write_text(
             f'[webhook]\naddress = "127.0.0.1"\nport = {self.port}\n'
             f'serving_cert = "{self.cert}"\nserving_key = "{self.key}"\n'
+            f'policy_file = "{self.policy}"\n'
         )
 
     def issue(self, name: str = "127.0.0.1") -> None:

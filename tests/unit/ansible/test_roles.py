@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from slurmlet.broker.config import Broker
 from slurmlet.contracts.codec import decode
 from slurmlet.contracts.identity import parse_identity_map
-from slurmlet.contracts.request import RequestPolicy
 from slurmlet.contracts.site import Cluster
 from slurmlet.controlplane import config as controlplane
 from slurmlet.kubelet.config import Kubelet, problems
@@ -33,7 +32,6 @@ TABLES = {
     "cluster": Cluster,
     "broker": Broker,
     "kubelet": Kubelet,
-    "request": RequestPolicy,
     "sandbox": Sandbox,
     "scheduler": SchedulerConfig,
     "supervisor": Supervisor,
@@ -191,8 +189,9 @@ def test_settings_of_the_site_are_added_and_replace_ours() -> None:
     assert tables["controlplane"]["advertise_address"] == "10.77.0.1"
     assert tables["cluster"]["name"] == "other"
     assert tables["scheduler"]["server"] == "https://10.77.0.1:7443"
-    # The webhook and the agent translate pods by the same policy.
-    assert tables["request"] == tables["kubelet"]["request"] == {"default_memory": 512}
+    # The webhook learns it from the agent.
+    assert tables["kubelet"]["request"] == {"default_memory": 512}
+    assert "request" not in tables
 
 
 _values = st.recursive(

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.app import MAX_BODY, create_app
 
@@ -29,7 +30,7 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
-    return create_app(RequestPolicy()).test_client()
+    return create_app(Snapshot).test_client()
 
 
 def review(item: Any, *, kind: str = "Service", operation: object = "CREATE", **more: Any) -> Any:
@@ -65,6 +66,19 @@ def test_a_patch_goes_back_with_the_uid(client: FlaskClient) -> None:
     assert {"op": "add", "path": "/spec/clusterIP", "value": "None"} in json.loads(
         base64.b64decode(response["patch"])
     )
+
+
+def test_each_request_is_decided_by_the_policy_of_its_moment() -> None:
+    policies = iter(
+        Snapshot(request=RequestPolicy(default_memory=memory, pod_overhead_memory=0))
+        for memory in (100, 200)
+    )
+    client = create_app(lambda: next(policies)).test_client()
+    item = {"metadata": {}, "spec": {"containers": [{"name": "main"}]}}
+    for wanted in ("100M", "200M"):
+        patch = json.loads(base64.b64decode(answer(client, review(item, kind="Pod"))["patch"]))
+        (request,) = [op["value"] for op in patch if op["path"] == "/metadata/annotations"]
+        assert json.loads(request["status.slurmlet.io/request"])["mem"] == wanted
 
 
 def test_a_denial_carries_its_sentence(client: FlaskClient) -> None:

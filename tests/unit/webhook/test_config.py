@@ -12,13 +12,11 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
-def test_both_tables_are_read_and_those_of_others_ignored(tmp_path: Path) -> None:
-    text = '[webhook]\nport = 1\n[request]\ndefault_cpus = 2\noptions = {qos = "n"}\n[kubelet]\nx=1'
-    config, policy = load(write(tmp_path, text))
+def test_the_table_is_read_and_those_of_others_ignored(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "[webhook]\nport = 1\n[request]\nx = 2\n[kubelet]\nx = 1"))
     assert config.port == 1
     assert config.serving_cert == "/etc/slurmlet/pki/webhook.crt"
-    assert policy.default_cpus == 2
-    assert policy.options == {"qos": "n"}
+    assert config.policy_file == "/run/slurmlet-kubelet/policy.json"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +24,6 @@ def test_both_tables_are_read_and_those_of_others_ignored(tmp_path: Path) -> Non
     [
         ("[webhook]\nprot = 1", "webhook.prot: unknown key"),
         ('[webhook]\nport = "x"', "webhook.port: expected int"),
-        ("[request]\ndefault_cpu = 1", "request.default_cpu: unknown key"),
         ("[webhook", "not TOML"),
     ],
 )

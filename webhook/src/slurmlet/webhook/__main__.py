@@ -48,11 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(arguments: argparse.Namespace) -> None:
     from slurmlet.webhook.app import create_app  # noqa: PLC0415
     from slurmlet.webhook.config import load  # noqa: PLC0415
+    from slurmlet.webhook.policyfile import PolicyFile  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
 
-    config, policy = load(arguments.config)
+    config = load(arguments.config)
+    policy = PolicyFile(config.policy_file)
     try:
-        serve(config, create_app(policy))
+        serve(config, create_app(policy.current), policy=policy)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"

@@ -3,11 +3,11 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from flask import Flask, Response, jsonify, request
 
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision, Object
 from slurmlet.webhook.review import ReviewError, decode, encode, mutate
 
@@ -19,8 +19,9 @@ decisions = logging.getLogger("slurmlet.webhook.decisions")
 log = logging.getLogger(__name__)
 
 
-def create_app(policy: RequestPolicy) -> Flask:
-    """The application; it holds no state and does no I/O beyond its log."""
+def create_app(policy: Callable[[], Snapshot]) -> Flask:
+    """The application; it holds no state and does no I/O beyond its log. `policy` is asked once for
+    each request."""
     app = Flask("slurmlet.webhook", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
 
@@ -37,7 +38,7 @@ def create_app(policy: RequestPolicy) -> Flask:
         except ReviewError as error:
             log.warning("refused a body: %s", error)
             return Response(f"{error}\n", status=400, mimetype="text/plain")
-        decision = _decide(asked, Snapshot(request=policy))
+        decision = _decide(asked, policy())
         milliseconds = (time.perf_counter() - started) * 1000
         decisions.info("%s", json.dumps(_record(asked, decision, milliseconds)))
         return jsonify(encode(asked["uid"], decision))

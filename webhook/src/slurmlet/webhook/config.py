@@ -1,31 +1,31 @@
-"""The tables of slurmlet.toml that the webhook reads."""
+"""The table of slurmlet.toml that the webhook reads."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from slurmlet.common.config import read, table
-from slurmlet.contracts.names import PKI_DIR, WEBHOOK_PORT
-from slurmlet.contracts.request import RequestPolicy
+from slurmlet.contracts.names import PKI_DIR, POLICY_FILE, WEBHOOK_PORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookConfig:
-    """Table `[webhook]`: where to listen, and the serving certificate (PEM files)."""
+    """Table `[webhook]`.
+
+    `address` and `port` are where the API server calls, `serving_cert` and `serving_key` what it is
+    shown (PEM files). `policy_file` is what the agent publishes of the site.
+    """
 
     address: str = "0.0.0.0"
     port: int = WEBHOOK_PORT
     serving_cert: str = f"{PKI_DIR}/webhook.crt"
     serving_key: str = f"{PKI_DIR}/webhook.key"
+    policy_file: str = POLICY_FILE
 
 
-def load(path: str | Path) -> tuple[WebhookConfig, RequestPolicy]:
-    """The webhook's own table and `[request]`, the site's part of pod → job.
+def load(path: str | Path) -> WebhookConfig:
+    """The webhook's table; those of others are not looked at.
 
     Raises:
-        slurmlet.common.config.ConfigError: a table cannot be used.
+        slurmlet.common.config.ConfigError: it cannot be used.
     """
-    tables = read(path)
-    return (
-        table(tables, "webhook", WebhookConfig, path=path),
-        table(tables, "request", RequestPolicy, path=path),
-    )
+    return table(read(path), "webhook", WebhookConfig, path=path)

@@ -3,6 +3,7 @@
 import logging
 import ssl
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from slurmlet.common.tls import server_context
+from slurmlet.webhook import policyfile
 from slurmlet.webhook.app import decisions
+from slurmlet.webhook.background import repeat
 from slurmlet.webhook.config import WebhookConfig
+from slurmlet.webhook.policyfile import PolicyFile
 
 THREADS = 16
 """The API server opens as many connections as it has requests under way and keeps 25 of them."""
@@ -36,7 +40,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-def serve(config: WebhookConfig, app: Flask) -> None:
+def serve(config: WebhookConfig, app: Flask, *, policy: PolicyFile) -> None:
     """Serve until a signal ends the process.
 
     Raises:
@@ -45,11 +49,15 @@ def serve(config: WebhookConfig, app: Flask) -> None:
     # Before gunicorn forks, so that a wrong file is one line and not a worker that restarts.
     server_context(cert=config.serving_cert, key=config.serving_key)
     log_decisions()
-    _Server(app, settings(config)).run()
+    _Server(app, settings(config, policy=policy)).run()
 
 
-def settings(config: WebhookConfig) -> dict[str, Any]:
+def settings(config: WebhookConfig, *, policy: PolicyFile) -> dict[str, Any]:
     """gunicorn's settings."""
+
+    def begin(_worker: object) -> None:
+        # In the worker and before its first request: no thread survives gunicorn's fork.
+        repeat(policy.look, seconds=policyfile.POLL_SECONDS, stop=threading.Event())
 
     def context(_config: object, _default: object) -> ssl.SSLContext:
         # Called per connection: a renewed certificate serves the next one without a restart.
@@ -66,6 +74,7 @@ def settings(config: WebhookConfig) -> dict[str, Any]:
         "certfile": config.serving_cert,
         "keyfile": config.serving_key,
         "ssl_context": context,
+        "post_worker_init": begin,
         "forwarded_allow_ips": "",
         "control_socket_disable": True,
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
