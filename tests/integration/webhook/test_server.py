@@ -140,6 +140,42 @@ def test_a_client_that_says_nothing_holds_nobody_up(site: Site, tmp_path: Path) 
             one.close()
 
 
+def chunked(body: bytes) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n" + body
+
+
+@pytest.mark.claim("W95")
+def test_a_body_that_breaks_off_or_is_malformed_is_the_callers_error(
+    site: Site, tmp_path: Path
+) -> None:
+    def status(rest: bytes) -> int:
+        with closing(site.connect()) as connection:
+            connection.connect()
+            connection.sock.sendall(b"POST /mutate HTTP/1.1\r\nHost: webhook\r\n" + rest)
+            response = http.client.HTTPResponse(connection.sock, method="POST")
+            response.begin()
+            return response.status
+
+    log = tmp_path / "log"
+    with serving(site, log):
+        for rest, wanted in (
+            (chunked(b"zz\r\nabc\r\n0\r\n\r\n"), 400),
+            (chunked(b"5\r\nabcdefgh\r\n0\r\n\r\n"), 400),
+            (chunked(b"3\r\n{} \r\n0\r\n\r\n"), 400),
+            (b"Content-Length: -3\r\n\r\nabc", 400),
+            (b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+            (b"Content-Length: 99999999999\r\n\r\nabc", 413),
+            (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 400),
+        ):
+            assert status(rest) == wanted, rest
+        with closing(site.connect()) as connection:
+            connection.connect()
+            connection.sock.sendall(b"POST /mutate HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc")
+        with closing(site.connect()) as connection:
+            assert ask(connection)["response"]["allowed"] is True
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_wrong_certificate_is_one_line(site: Site) -> None:
     site.key.write_text("no key")
     ended = subprocess.run(command(site), capture_output=True, text=True, timeout=SECONDS)

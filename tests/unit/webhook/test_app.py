@@ -139,14 +139,42 @@ def test_an_object_of_wrong_form_is_denied_and_not_an_error_of_the_server(
     assert "e911857d" in response["status"]["message"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(item=JSON, old=JSON, kind=st.sampled_from(["Pod", "Service"]), create=st.booleans())
+@pytest.mark.claim("W95")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(
+    item=JSON,
+    old=JSON,
+    kind=st.sampled_from(["Pod", "Service", "Job"]),
+    operation=st.sampled_from(["CREATE", "UPDATE", "DELETE", "CONNECT", "other"]),
+    more=st.dictionaries(
+        st.sampled_from(["namespace", "name", "userInfo", "dryRun", "subResource", "uid", "kind"]),
+        JSON,
+        max_size=2,
+    ),
+)
 def test_no_object_makes_a_500(
-    client: FlaskClient, item: Any, old: Any, kind: str, create: bool
+    client: FlaskClient, item: Any, old: Any, kind: str, operation: str, more: dict[str, Any]
 ) -> None:
-    operation = "CREATE" if create else "UPDATE"
     body = review(item, kind=kind, operation=operation, oldObject=old)
+    body["request"] |= more
     assert client.post("/mutate", json=body).status_code in (200, 400)
+
+
+@pytest.mark.claim("W95")
+@pytest.mark.parametrize("depth", [100, 400, 800, 900, 950, 970, 990])
+def test_no_depth_makes_a_500(client: FlaskClient, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    body = json.dumps(
+        review({"metadata": {"name": "DEEP"}, "spec": {"tolerations": ["DEEP"]}}, kind="Pod")
+    ).replace('"DEEP"', nested)
+    assert client.post("/mutate", data=body).status_code in (200, 400)
+
+
+@pytest.mark.claim("W95")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+def test_no_bytes_make_a_500(client: FlaskClient, body: bytes) -> None:
+    assert client.post("/mutate", data=body).status_code == 400
 
 
 def test_one_json_line_per_decision(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,8 +4,10 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
 
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.decision import Decision, Object
@@ -14,6 +16,8 @@ from slurmlet.webhook.review import ReviewError, decode, encode, mutate
 MAX_BODY = 3 * 1024 * 1024
 """The API server's own limit on a request; a review adds a few hundred bytes to an object that
 etcd bounds at 1.5 MiB, and an UPDATE holds two of them."""
+MAX_LOGGED = 300
+"""Characters of a name: Kubernetes has none that is longer."""
 
 decisions = logging.getLogger("slurmlet.webhook.decisions")
 log = logging.getLogger(__name__)
@@ -34,45 +38,65 @@ def create_app(policy: Callable[[], Snapshot]) -> Flask:
     def review() -> Response:
         started = time.perf_counter()
         try:
-            asked = decode(request.get_data(cache=False))
-        except ReviewError as error:
+            asked = decode(_body())
+        except (ReviewError, HTTPException) as error:
             log.warning("refused a body: %s", error)
-            return Response(f"{error}\n", status=400, mimetype="text/plain")
-        decision = _decide(asked, policy())
-        milliseconds = (time.perf_counter() - started) * 1000
-        decisions.info("%s", json.dumps(_record(asked, decision, milliseconds)))
-        return jsonify(encode(asked["uid"], decision))
+            status = getattr(error, "code", None) or HTTPStatus.BAD_REQUEST
+            return Response(f"{error}\n", status=status, mimetype="text/plain")
+        decision, answer = _decide(asked, policy())
+        seconds = time.perf_counter() - started
+        decisions.info("%s", json.dumps(_record(asked, decision, seconds)))
+        return Response(answer, mimetype="application/json")
 
     return app
 
 
-def _decide(asked: Object, policy: Snapshot) -> Decision:
+def _body() -> bytes:
     try:
-        return mutate(asked, policy)
+        return request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # gunicorn's, of a body whose chunks are malformed, while it is read.
+        raise ReviewError(f"the body cannot be read: {type(error).__name__}") from None
+
+
+def _decide(asked: Object, policy: Snapshot) -> tuple[Decision, str]:
+    """What was decided, and its answer's text."""
+    try:
+        decision = mutate(asked, policy)
+        return decision, json.dumps(encode(asked["uid"], decision))
     except Exception:
         # Answering 500 would say only "failed calling webhook" to the user.
-        log.exception("request %s: cannot be decided", asked["uid"])
-        return Decision(
+        log.exception("request %s: cannot be decided", _text(asked["uid"]))
+        refused = Decision(
             denial="the object has a form that slurmlet-webhook cannot read; check its fields, or"
-            f" ask the administrator for the webhook's log of request {asked['uid']}"
+            f" ask the administrator for the webhook's log of request {_text(asked['uid'])}"
         )
+        return refused, json.dumps(encode(asked["uid"], refused))
 
 
-def _record(asked: Object, decision: Decision, milliseconds: float) -> dict[str, object]:
-    names = (asked.get("object") or {}).get("metadata")
+def _record(asked: Object, decision: Decision, seconds: float) -> dict[str, object]:
+    item = asked.get("object")
+    names = item.get("metadata") if isinstance(item, dict) else None
     names = names if isinstance(names, dict) else {}
     user = asked.get("userInfo")
     return {
-        "uid": asked["uid"],
-        "operation": asked["operation"],
-        "kind": asked["kind"].get("kind"),
-        "namespace": asked.get("namespace"),
-        "name": asked.get("name") or names.get("name") or names.get("generateName"),
-        "user": user.get("username") if isinstance(user, dict) else None,
+        "uid": _text(asked["uid"]),
+        "operation": _text(asked["operation"]),
+        "kind": _text(asked["kind"].get("kind")),
+        "namespace": _text(asked.get("namespace")),
+        "name": _text(asked.get("name") or names.get("name") or names.get("generateName")),
+        "user": _text(user.get("username")) if isinstance(user, dict) else None,
         "dryRun": bool(asked.get("dryRun")),
         "allowed": decision.denial is None,
         "denial": decision.denial,
         "patched": [op["path"] for op in decision.patch],
         "warnings": list(decision.warnings),
-        "milliseconds": round(milliseconds, 3),
+        "milliseconds": round(seconds * 1000, 3),
     }
+
+
+def _text(value: object) -> str | None:
+    """A name as it is logged: the caller may have sent anything in its place."""
+    return value[:MAX_LOGGED] if isinstance(value, str) else None
