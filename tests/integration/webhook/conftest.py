@@ -31,12 +31,12 @@ def webhook(
 ) -> Iterator[Webhook]:
     directory = tmp_path_factory.mktemp("webhook")
     pki = control_plane.config.pki_dir
-    (port,) = free_ports("127.0.0.1", 1)
+    port, metrics_port = free_ports("127.0.0.1", 2)
     config, log, policy = (directory / name for name in ("slurmlet.toml", "log", "policy.json"))
     config.write_text(
         f'[webhook]\naddress = "127.0.0.1"\nport = {port}\n'
         f'serving_cert = "{pki}/webhook.crt"\nserving_key = "{pki}/webhook.key"\n'
-        f'policy_file = "{policy}"\n'
+        f'policy_file = "{policy}"\nmetrics_port = {metrics_port}\n'
     )
     url = f"https://127.0.0.1:{port}/mutate"
 

@@ -7,13 +7,15 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+
+from slurmlet.contracts.policy import Snapshot, encode
 
 SECONDS = 30
 """Bound on a start: two busy cores import Flask slowly."""
@@ -31,20 +33,28 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.ca = trustme.CA()
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.cert, self.key = directory / "webhook.crt", directory / "webhook.key"
         self.policy = directory / "policy.json"
         self.config = directory / "slurmlet.toml"
         self.config.write_text(
             f'[webhook]\naddress = "127.0.0.1"\nport = {self.port}\n'
             f'serving_cert = "{self.cert}"\nserving_key = "{self.key}"\n'
-            f'policy_file = "{self.policy}"\n'
+            f'policy_file = "{self.policy}"\nmetrics_port = {self.metrics_port}\n'
         )
 
     def issue(self, name: str = "127.0.0.1") -> None:
         leaf = self.ca.issue_cert(name)
         self.key.write_bytes(leaf.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+
+    def get(self, path: str) -> tuple[int, str]:
+        """A page of the plain port."""
+        plain = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=5)
+        with closing(plain):
+            plain.request("GET", path)
+            answer = plain.getresponse()
+            return answer.status, answer.read().decode()
 
     def connect(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context()
@@ -81,6 +91,25 @@ def site(tmp_path: Path) -> Site:
     site = Site(tmp_path)
     site.issue()
     return site
+
+
+def publish(path: Path, snapshot: Snapshot) -> None:
+    """As the agent does."""
+    partial = path.with_suffix(".new")
+    partial.write_text(encode(snapshot))
+    partial.replace(path)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def metric(site: Site, name: str) -> float:
+    (line,) = [x for x in site.get("/metrics")[1].splitlines() if x.startswith(f"{name} ")]
+    return float(line.removeprefix(name))
 
 
 def ask(connection: http.client.HTTPSConnection) -> dict[str, Any]:
@@ -174,6 +203,39 @@ def test_a_body_that_breaks_off_or_is_malformed_is_the_callers_error(
         with closing(site.connect()) as connection:
             assert ask(connection)["response"]["allowed"] is True
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.claim("W91")
+@pytest.mark.claim("W92")
+def test_the_plain_port_says_whether_it_is_ready_and_what_it_did(
+    site: Site, tmp_path: Path
+) -> None:
+    with serving(site, tmp_path / "log"):
+        wait_until(lambda: site.get("/readyz") == (200, "ok\n"))
+        assert site.get("/healthz") == (200, "ok\n")
+        assert "slurmlet_webhook_policy_age_seconds +Inf" in site.get("/metrics")[1]
+        publish(site.policy, Snapshot(written=time.time() - 100))
+        with closing(site.connect()) as connection:
+            for path in ("/healthz", "/readyz"):
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                assert (answer.status, answer.read()) == (200, b"ok")
+            for _ in range(3):
+                ask(connection)
+        wait_until(lambda: 100 <= metric(site, "slurmlet_webhook_policy_age_seconds") < 130)
+        labels = 'kind="Service",operation="CREATE",outcome="patched"'
+        assert metric(site, f"slurmlet_webhook_requests_total{{{labels}}}") == 3
+        duration = "slurmlet_webhook_request_duration_seconds"
+        assert metric(site, f'{duration}_count{{kind="Service"}}') == 3
+        assert metric(site, "process_resident_memory_bytes") > 0
+
+
+def test_a_plain_port_in_use_is_one_line(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", site.metrics_port)):
+        ended = subprocess.run(command(site), capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"webhook.metrics_port {site.metrics_port}: Address already in use" in line
 
 
 def test_a_wrong_certificate_is_one_line(site: Site) -> None:

@@ -7,10 +7,12 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.app import MAX_BODY, create_app
+from slurmlet.webhook.metrics import metrics_in
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=6),
@@ -30,7 +32,7 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
-    return create_app(Snapshot).test_client()
+    return create_app(Snapshot, metrics_in(CollectorRegistry())).test_client()
 
 
 def review(item: Any, *, kind: str = "Service", operation: object = "CREATE", **more: Any) -> Any:
@@ -73,7 +75,8 @@ def test_each_request_is_decided_by_the_policy_of_its_moment() -> None:
         Snapshot(request=RequestPolicy(default_memory=memory, pod_overhead_memory=0))
         for memory in (100, 200)
     )
-    client = create_app(lambda: next(policies)).test_client()
+    metrics = metrics_in(CollectorRegistry())
+    client = create_app(lambda: next(policies), metrics).test_client()
     item = {"metadata": {}, "spec": {"containers": [{"name": "main"}]}}
     for wanted in ("100M", "200M"):
         patch = json.loads(base64.b64decode(answer(client, review(item, kind="Pod"))["patch"]))
@@ -190,6 +193,42 @@ def test_one_json_line_per_decision(client: FlaskClient, caplog: pytest.LogCaptu
     assert record["dryRun"] is True
     assert record["allowed"] is True
     assert record["patched"] == ["/spec/clusterIP", "/spec/clusterIPs"]
+
+
+@pytest.mark.claim("W92")
+def test_each_request_is_counted_by_what_became_of_it() -> None:
+    registry = CollectorRegistry()
+    client = create_app(Snapshot, metrics_in(registry)).test_client()
+    plain = {"metadata": {}, "spec": {"type": "ClusterIP"}}
+    nodes = {"metadata": {"annotations": {"slurmlet.io/nodes": "2"}}, "spec": {"containers": []}}
+    client.post("/mutate", json=review(plain))
+    client.post("/mutate", json=review(plain, operation="UPDATE", oldObject=plain))
+    client.post("/mutate", json=review(nodes, kind="Pod"))
+    client.post("/mutate", json=review({"metadata": {}, "spec": 7}, kind="Pod"))
+    client.post("/mutate", json=review({}, kind="Tenant's own", operation="DELETE"))
+    odd = review({}, operation="anything")
+    odd["request"]["kind"]["kind"] = ["Pod"]
+    client.post("/mutate", json=odd)
+    client.post("/mutate", data=b"{")
+    client.post("/mutate", data=b" " * (MAX_BODY + 1))
+    counted = {
+        (labels["kind"], labels["operation"], labels["outcome"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "slurmlet_webhook_requests_total" and (labels := sample.labels)
+    }
+    assert counted == {
+        ("Service", "CREATE", "patched"): 1,
+        ("Service", "UPDATE", "allowed"): 1,
+        ("Pod", "CREATE", "denied"): 1,
+        ("Pod", "CREATE", "error"): 1,
+        ("other", "DELETE", "allowed"): 1,
+        ("other", "other", "allowed"): 1,
+        ("other", "other", "error"): 2,
+    }
+    name = "slurmlet_webhook_request_duration_seconds"
+    assert registry.get_sample_value(f"{name}_count", {"kind": "Pod"}) == 2
+    assert registry.get_sample_value(f"{name}_bucket", {"kind": "Pod", "le": "0.5"}) == 2
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

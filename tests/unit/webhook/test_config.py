@@ -17,6 +17,7 @@ def test_the_table_is_read_and_those_of_others_ignored(tmp_path: Path) -> None:
     assert config.port == 1
     assert config.serving_cert == "/etc/slurmlet/pki/webhook.crt"
     assert config.policy_file == "/run/slurmlet-kubelet/policy.json"
+    assert (config.metrics_address, config.metrics_port) == ("127.0.0.1", 10280)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ def test_the_table_is_read_and_those_of_others_ignored(tmp_path: Path) -> None:
     [
         ("[webhook]\nprot = 1", "webhook.prot: unknown key"),
         ('[webhook]\nport = "x"', "webhook.port: expected int"),
+        ("[webhook]\nmetrics_port = 0", "webhook.metrics_port: 0 is no port"),
+        ("[webhook]\nport = 65536", "webhook.port: 65536 is no port"),
         ("[webhook", "not TOML"),
     ],
 )

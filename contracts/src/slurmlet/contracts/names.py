@@ -23,6 +23,7 @@ TAINT_KEY = "slurmlet.io/slurm"
 KUBELET_PORT = 10250
 SUPERVISOR_PORT = 10260
 WEBHOOK_PORT = 10270
+WEBHOOK_METRICS_PORT = 10280
 
 ADMISSION_LABEL = "slurmlet.io/admission"
 HEADLESS_LABEL = "slurmlet.io/headless"

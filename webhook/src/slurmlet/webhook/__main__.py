@@ -46,15 +46,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from slurmlet.webhook.app import create_app  # noqa: PLC0415
     from slurmlet.webhook.config import load  # noqa: PLC0415
-    from slurmlet.webhook.policyfile import PolicyFile  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
+    from slurmlet.webhook.status import listen  # noqa: PLC0415
 
     config = load(arguments.config)
-    policy = PolicyFile(config.policy_file)
     try:
-        serve(config, create_app(policy.current), policy=policy)
+        plain = listen(config.metrics_address, config.metrics_port)
+    except OSError as error:
+        raise ConfigError(
+            f"{arguments.config}: webhook.metrics_address {config.metrics_address} with"
+            f" webhook.metrics_port {config.metrics_port}: {error.strerror}"
+        ) from None
+    try:
+        serve(config, plain)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"

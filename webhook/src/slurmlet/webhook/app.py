@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.decision import Decision, Object
+from slurmlet.webhook.metrics import Metrics, Outcome
 from slurmlet.webhook.review import ReviewError, decode, encode, mutate
 
 MAX_BODY = 3 * 1024 * 1024
@@ -23,7 +24,7 @@ decisions = logging.getLogger("slurmlet.webhook.decisions")
 log = logging.getLogger(__name__)
 
 
-def create_app(policy: Callable[[], Snapshot]) -> Flask:
+def create_app(policy: Callable[[], Snapshot], metrics: Metrics) -> Flask:
     """The application; it holds no state and does no I/O beyond its log. `policy` is asked once for
     each request."""
     app = Flask("slurmlet.webhook", static_folder=None)
@@ -41,11 +42,15 @@ def create_app(policy: Callable[[], Snapshot]) -> Flask:
             asked = decode(_body())
         except (ReviewError, HTTPException) as error:
             log.warning("refused a body: %s", error)
+            seconds = time.perf_counter() - started
+            metrics.answered(kind=None, operation=None, outcome="error", seconds=seconds)
             status = getattr(error, "code", None) or HTTPStatus.BAD_REQUEST
             return Response(f"{error}\n", status=status, mimetype="text/plain")
-        decision, answer = _decide(asked, policy())
+        decision, answer, outcome = _decide(asked, policy())
         seconds = time.perf_counter() - started
         decisions.info("%s", json.dumps(_record(asked, decision, seconds)))
+        kind, operation = asked["kind"].get("kind"), asked["operation"]
+        metrics.answered(kind=kind, operation=operation, outcome=outcome, seconds=seconds)
         return Response(answer, mimetype="application/json")
 
     return app
@@ -61,11 +66,11 @@ def _body() -> bytes:
         raise ReviewError(f"the body cannot be read: {type(error).__name__}") from None
 
 
-def _decide(asked: Object, policy: Snapshot) -> tuple[Decision, str]:
-    """What was decided, and its answer's text."""
+def _decide(asked: Object, policy: Snapshot) -> tuple[Decision, str, Outcome]:
+    """What was decided, its answer's text, and what to count it as."""
     try:
         decision = mutate(asked, policy)
-        return decision, json.dumps(encode(asked["uid"], decision))
+        answer = json.dumps(encode(asked["uid"], decision))
     except Exception:
         # Answering 500 would say only "failed calling webhook" to the user.
         log.exception("request %s: cannot be decided", _text(asked["uid"]))
@@ -73,7 +78,10 @@ def _decide(asked: Object, policy: Snapshot) -> tuple[Decision, str]:
             denial="the object has a form that slurmlet-webhook cannot read; check its fields, or"
             f" ask the administrator for the webhook's log of request {_text(asked['uid'])}"
         )
-        return refused, json.dumps(encode(asked["uid"], refused))
+        return refused, json.dumps(encode(asked["uid"], refused)), "error"
+    if decision.denial is not None:
+        return decision, answer, "denied"
+    return decision, answer, "patched" if decision.patch else "allowed"
 
 
 def _record(asked: Object, decision: Decision, seconds: float) -> dict[str, object]:

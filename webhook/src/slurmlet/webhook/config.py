@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmlet.common.config import read, table
-from slurmlet.contracts.names import PKI_DIR, POLICY_FILE, WEBHOOK_PORT
+from slurmlet.common.config import ConfigError, read, table
+from slurmlet.contracts.names import PKI_DIR, POLICY_FILE, WEBHOOK_METRICS_PORT, WEBHOOK_PORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +12,8 @@ class WebhookConfig:
     """Table `[webhook]`.
 
     `address` and `port` are where the API server calls, `serving_cert` and `serving_key` what it is
-    shown (PEM files). `policy_file` is what the agent publishes of the site.
+    shown (PEM files). `policy_file` is what the agent publishes of the site. `metrics_address` and
+    `metrics_port` serve /metrics, /healthz and /readyz without TLS, to everybody who reaches them.
     """
 
     address: str = "0.0.0.0"
@@ -20,6 +21,8 @@ class WebhookConfig:
     serving_cert: str = f"{PKI_DIR}/webhook.crt"
     serving_key: str = f"{PKI_DIR}/webhook.key"
     policy_file: str = POLICY_FILE
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = WEBHOOK_METRICS_PORT
 
 
 def load(path: str | Path) -> WebhookConfig:
@@ -28,4 +31,8 @@ def load(path: str | Path) -> WebhookConfig:
     Raises:
         slurmlet.common.config.ConfigError: it cannot be used.
     """
-    return table(read(path), "webhook", WebhookConfig, path=path)
+    config = table(read(path), "webhook", WebhookConfig, path=path)
+    for name in ("port", "metrics_port"):
+        if not 0 < getattr(config, name) < 65536:
+            raise ConfigError(f"{path}: webhook.{name}: {getattr(config, name)} is no port")
+    return config

@@ -1,20 +1,25 @@
 """gunicorn with TLS around the application."""
 
 import logging
+import socket
 import ssl
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from slurmlet.common.tls import server_context
-from slurmlet.webhook import policyfile
-from slurmlet.webhook.app import decisions
+from slurmlet.webhook import policyfile, readiness, status
+from slurmlet.webhook.app import create_app, decisions
 from slurmlet.webhook.background import repeat
 from slurmlet.webhook.config import WebhookConfig
+from slurmlet.webhook.metrics import metrics_in
 from slurmlet.webhook.policyfile import PolicyFile
 
 THREADS = 16
@@ -40,8 +45,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-def serve(config: WebhookConfig, app: Flask, *, policy: PolicyFile) -> None:
-    """Serve until a signal ends the process.
+def serve(config: WebhookConfig, plain: socket.socket) -> None:
+    """Serve until a signal ends the process, on `plain` what `status` has.
 
     Raises:
         OSError, ssl.SSLError: the certificate or its key cannot be used.
@@ -49,15 +54,24 @@ def serve(config: WebhookConfig, app: Flask, *, policy: PolicyFile) -> None:
     # Before gunicorn forks, so that a wrong file is one line and not a worker that restarts.
     server_context(cert=config.serving_cert, key=config.serving_key)
     log_decisions()
-    _Server(app, settings(config, policy=policy)).run()
-
-
-def settings(config: WebhookConfig, *, policy: PolicyFile) -> dict[str, Any]:
-    """gunicorn's settings."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = metrics_in(registry)
+    policy = PolicyFile(config.policy_file)
+    metrics.policy_age.set_function(policy.age)
+    problem = partial(readiness.problem, address=config.address, port=config.port)
+    pages = status.pages(registry=registry, problem=problem)
 
     def begin(_worker: object) -> None:
         # In the worker and before its first request: no thread survives gunicorn's fork.
         repeat(policy.look, seconds=policyfile.POLL_SECONDS, stop=threading.Event())
+        status.serve(plain, pages)
+
+    _Server(create_app(policy.current, metrics), settings(config, begin=begin)).run()
+
+
+def settings(config: WebhookConfig, *, begin: Callable[[object], None]) -> dict[str, Any]:
+    """gunicorn's settings; `begin` is called in its worker before that serves."""
 
     def context(_config: object, _default: object) -> ssl.SSLContext:
         # Called per connection: a renewed certificate serves the next one without a restart.
