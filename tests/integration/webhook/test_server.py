@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import trustme
 
 from slurmlet.contracts.policy import Snapshot, encode
 
+NOT_AFTER = "slurmlet_webhook_certificate_not_after_timestamp_seconds"
+RELOADS = 'slurmlet_webhook_certificate_reloads_total{{result="{}"}}'
 SECONDS = 30
 """Bound on a start: two busy cores import Flask slowly."""
 
@@ -43,8 +46,8 @@ class Site:
             f'policy_file = "{self.policy}"\nmetrics_port = {self.metrics_port}\n'
         )
 
-    def issue(self, name: str = "127.0.0.1") -> None:
-        leaf = self.ca.issue_cert(name)
+    def issue(self, **changes: Any) -> None:
+        leaf = self.ca.issue_cert("127.0.0.1", **changes)
         self.key.write_bytes(leaf.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
 
@@ -146,6 +149,7 @@ def test_it_answers_many_requests_on_one_connection(site: Site, tmp_path: Path) 
     assert json.loads(lines[0])["name"] == "web"
 
 
+@pytest.mark.claim("W92")
 def test_a_renewed_certificate_is_served_without_a_restart(site: Site, tmp_path: Path) -> None:
     def serial() -> object:
         with closing(site.connect()) as connection:
@@ -154,10 +158,15 @@ def test_a_renewed_certificate_is_served_without_a_restart(site: Site, tmp_path:
             return (connection.sock.getpeercert() or {})["serialNumber"]
 
     with serving(site, tmp_path / "log"):
-        before = serial()
+        before, ends = serial(), metric(site, NOT_AFTER)
         assert serial() == before
-        site.issue()
+        site.issue(not_after=datetime.fromtimestamp(ends + 86400, UTC))
+        wait_until(lambda: serial() != before)
+        assert metric(site, NOT_AFTER) == ends + 86400
+        site.key.write_text("no key")
+        wait_until(lambda: metric(site, RELOADS.format("failure")) == 1)
         assert serial() != before
+        assert metric(site, RELOADS.format("success")) == 1
 
 
 def test_a_client_that_says_nothing_holds_nobody_up(site: Site, tmp_path: Path) -> None:

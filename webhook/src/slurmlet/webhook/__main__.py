@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ssl
 import sys
 from pathlib import Path
 
@@ -46,11 +45,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from slurmlet.webhook.certificate import Certificate  # noqa: PLC0415
     from slurmlet.webhook.config import load  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
     from slurmlet.webhook.status import listen  # noqa: PLC0415
 
     config = load(arguments.config)
+    try:
+        certificate = Certificate(cert=config.serving_cert, key=config.serving_key)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"
+            f" webhook.serving_key {config.serving_key}: {why}"
+        ) from None
     try:
         plain = listen(config.metrics_address, config.metrics_port)
     except OSError as error:
@@ -58,13 +66,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             f"{arguments.config}: webhook.metrics_address {config.metrics_address} with"
             f" webhook.metrics_port {config.metrics_port}: {error.strerror}"
         ) from None
-    try:
-        serve(config, plain)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"
-            f" webhook.serving_key {config.serving_key}: {error.strerror or error}"
-        ) from None
+    serve(config, certificate=certificate, plain=plain)
 
 
 def _read_ca(arguments: argparse.Namespace) -> bytes:

@@ -33,6 +33,8 @@ class Metrics:
     requests: Counter
     duration: Histogram
     policy_age: Gauge
+    not_after: Gauge
+    reloads: Counter
 
     def answered(
         self, *, kind: object, operation: object, outcome: Outcome, seconds: float
@@ -46,7 +48,7 @@ class Metrics:
 
 def metrics_in(registry: CollectorRegistry) -> Metrics:
     """The webhook's metrics, registered."""
-    return Metrics(
+    found = Metrics(
         requests=Counter(
             "slurmlet_webhook_requests",
             "Admission requests by what became of them; error: not understood, so refused",
@@ -65,4 +67,18 @@ def metrics_in(registry: CollectorRegistry) -> Metrics:
             "Since the agent wrote the policy snapshot that counts; +Inf: there was none yet",
             registry=registry,
         ),
+        not_after=Gauge(
+            "slurmlet_webhook_certificate_not_after_timestamp_seconds",
+            "When the serving certificate ends, in Unix time",
+            registry=registry,
+        ),
+        reloads=Counter(
+            "slurmlet_webhook_certificate_reloads",
+            "Changes of the serving certificate's files; failure: the earlier one is still served",
+            ("result",),
+            registry=registry,
+        ),
     )
+    for result in ("success", "failure"):
+        found.reloads.labels(result=result)
+    return found

@@ -14,10 +14,11 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from slurmlet.common.tls import server_context
+from slurmlet.webhook import certificate as certificates
 from slurmlet.webhook import policyfile, readiness, status
 from slurmlet.webhook.app import create_app, decisions
 from slurmlet.webhook.background import repeat
+from slurmlet.webhook.certificate import Certificate
 from slurmlet.webhook.config import WebhookConfig
 from slurmlet.webhook.metrics import metrics_in
 from slurmlet.webhook.policyfile import PolicyFile
@@ -45,38 +46,42 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-def serve(config: WebhookConfig, plain: socket.socket) -> None:
-    """Serve until a signal ends the process, on `plain` what `status` has.
-
-    Raises:
-        OSError, ssl.SSLError: the certificate or its key cannot be used.
-    """
-    # Before gunicorn forks, so that a wrong file is one line and not a worker that restarts.
-    server_context(cert=config.serving_cert, key=config.serving_key)
+def serve(config: WebhookConfig, *, certificate: Certificate, plain: socket.socket) -> None:
+    """Serve until a signal ends the process, on `plain` what `status` has."""
     log_decisions()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = metrics_in(registry)
     policy = PolicyFile(config.policy_file)
     metrics.policy_age.set_function(policy.age)
+    metrics.not_after.set_function(lambda: certificate.not_after)
     problem = partial(readiness.problem, address=config.address, port=config.port)
     pages = status.pages(registry=registry, problem=problem)
 
+    def renew_certificate() -> None:
+        if result := certificate.look():
+            metrics.reloads.labels(result=result).inc()
+
     def begin(_worker: object) -> None:
-        # In the worker and before its first request: no thread survives gunicorn's fork.
-        repeat(policy.look, seconds=policyfile.POLL_SECONDS, stop=threading.Event())
+        # In the worker and before its first request: no thread survives gunicorn's fork, and a
+        # worker that replaces another starts with what its parent knew.
+        stop = threading.Event()
+        repeat(policy.look, seconds=policyfile.POLL_SECONDS, stop=stop)
+        repeat(renew_certificate, seconds=certificates.POLL_SECONDS, stop=stop)
         status.serve(plain, pages)
 
-    _Server(create_app(policy.current, metrics), settings(config, begin=begin)).run()
+    app = create_app(policy.current, metrics)
+    _Server(app, settings(config, context=certificate.context, begin=begin)).run()
 
 
-def settings(config: WebhookConfig, *, begin: Callable[[object], None]) -> dict[str, Any]:
-    """gunicorn's settings; `begin` is called in its worker before that serves."""
-
-    def context(_config: object, _default: object) -> ssl.SSLContext:
-        # Called per connection: a renewed certificate serves the next one without a restart.
-        return server_context(cert=config.serving_cert, key=config.serving_key)
-
+def settings(
+    config: WebhookConfig,
+    *,
+    context: Callable[[], ssl.SSLContext],
+    begin: Callable[[object], None],
+) -> dict[str, Any]:
+    """gunicorn's settings. `context` is asked for each connection, `begin` is called in gunicorn's
+    worker before that serves."""
     host = f"[{config.address}]" if ":" in config.address else config.address
     return {
         "bind": f"{host}:{config.port}",
@@ -87,7 +92,7 @@ def settings(config: WebhookConfig, *, begin: Callable[[object], None]) -> dict[
         "graceful_timeout": GRACE_SECONDS,
         "certfile": config.serving_cert,
         "keyfile": config.serving_key,
-        "ssl_context": context,
+        "ssl_context": lambda _config, _default: context(),
         "post_worker_init": begin,
         "forwarded_allow_ips": "",
         "control_socket_disable": True,
