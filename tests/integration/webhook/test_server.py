@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from slurmlet.contracts.policy import Snapshot, encode
+from slurmlet.webhook.server import THREADS
 
 NOT_AFTER = "slurmlet_webhook_certificate_not_after_timestamp_seconds"
 RELOADS = 'slurmlet_webhook_certificate_reloads_total{{result="{}"}}'
@@ -62,7 +63,7 @@ class Site:
     def connect(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context()
         self.ca.configure_trust(context)
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
 
 
 def command(site: Site) -> list[str]:
@@ -167,6 +168,50 @@ def test_a_renewed_certificate_is_served_without_a_restart(site: Site, tmp_path:
         wait_until(lambda: metric(site, RELOADS.format("failure")) == 1)
         assert serial() != before
         assert metric(site, RELOADS.format("success")) == 1
+
+
+@pytest.mark.claim("W96")
+def test_clients_that_do_not_go_on_are_hung_up_on(site: Site, tmp_path: Path) -> None:
+    def begun(text: bytes) -> socket.socket:
+        """A connection whose client makes the handshake and says so much of a request."""
+        connection = site.connect()
+        connection.connect()
+        connection.sock.sendall(text)
+        return connection.sock
+
+    log = tmp_path / "log"
+    with serving(site, log):
+        handshakes = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(THREADS)]
+        for one in handshakes:
+            one.sendall(b"\x16\x03\x01\x02\x00\x01")
+        requests = [begun(b"POST /mutate HTTP/1.1\r\nContent-Length: 9\r\n\r\n{") for _ in range(4)]
+        with closing(site.connect()) as connection:
+            assert ask(connection)["response"]["allowed"] is True
+        for one in (*handshakes, *requests):
+            one.settimeout(SECONDS)
+            while one.recv(4096):
+                """An alert may come before the end."""
+            one.close()
+        log_text = log.read_text()
+    assert "Traceback" not in log_text
+
+
+@pytest.mark.claim("W96")
+def test_a_client_that_does_not_hang_up_holds_nobody_up(site: Site, tmp_path: Path) -> None:
+    with serving(site, tmp_path / "log"):
+        staying = []
+        for _ in range(8):
+            connection = site.connect()
+            connection.request("GET", "/healthz", headers={"Connection": "close"})
+            staying.append(connection.sock)
+            connection.sock.recv(4096)
+        started = time.monotonic()
+        with closing(site.connect()) as connection:
+            assert ask(connection)["response"]["allowed"] is True
+        # gunicorn alone waits two seconds for each of them, and accepts nobody meanwhile.
+        assert time.monotonic() - started < 8
+        for one in staying:
+            one.close()
 
 
 def test_a_client_that_says_nothing_holds_nobody_up(site: Site, tmp_path: Path) -> None:

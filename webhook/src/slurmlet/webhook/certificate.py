@@ -9,6 +9,7 @@ from typing import Literal
 from cryptography import x509
 
 from slurmlet.common.tls import server_context
+from slurmlet.webhook.promptsocket import PromptSocket
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Certificate:
 
     def _load(self) -> tuple[ssl.SSLContext, float]:
         context = server_context(cert=str(self._cert), key=str(self._key))
+        context.sslsocket_class = PromptSocket
         leaf = x509.load_pem_x509_certificate(self._cert.read_bytes())
         return context, leaf.not_valid_after_utc.timestamp()
 
