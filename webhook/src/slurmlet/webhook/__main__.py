@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     bootstrap.add_argument("--kubeconfig", required=True, help="of a cluster administrator")
     bootstrap.add_argument("--url", required=True, help="https://ADDRESS:PORT/mutate")
-    bootstrap.add_argument("--ca-file", required=True, help="CA of the serving certificate, PEM")
+    bootstrap.add_argument(
+        "--ca-file", required=True, help="one or more CAs of the serving certificate, PEM"
+    )
     bootstrap.add_argument(
         "--scope",
         choices=("all", "labelled"),
@@ -74,10 +76,17 @@ def _read_ca(arguments: argparse.Namespace) -> bytes:
         raise ConfigError(f"--url {arguments.url}: the API server calls only https:// addresses")
     if not Path(arguments.kubeconfig).is_file():
         raise ConfigError(f"--kubeconfig {arguments.kubeconfig}: no such file")
+    from slurmlet.webhook.bundle import certificates_of  # noqa: PLC0415
+
     try:
-        return Path(arguments.ca_file).read_bytes()
+        return certificates_of(Path(arguments.ca_file).read_bytes())
     except OSError as error:
         raise ConfigError(f"--ca-file {arguments.ca_file}: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(
+            f"--ca-file {arguments.ca_file}: not one or more certificates in PEM; give the CA of"
+            " the serving certificate, or, while it is replaced, the old and the new one"
+        ) from None
 
 
 async def _bootstrap(arguments: argparse.Namespace, *, ca: bytes) -> None:
