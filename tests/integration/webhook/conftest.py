@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import time
@@ -17,10 +18,13 @@ SECONDS = 30
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """A served and registered webhook; `bootstrap` runs the command with further arguments.
-    `policy` is where the agent would publish; nothing is there at first."""
+    `cert` and `key` are what it serves with, PEM. `policy` is where the agent would publish;
+    nothing is there at first."""
 
     url: str
     log: Path
+    cert: Path
+    key: Path
     policy: Path
     bootstrap: Callable[..., str]
 
@@ -33,17 +37,18 @@ def webhook(
     pki = control_plane.config.pki_dir
     port, metrics_port = free_ports("127.0.0.1", 2)
     config, log, policy = (directory / name for name in ("slurmlet.toml", "log", "policy.json"))
+    cert, key = (Path(shutil.copy(pki / f"webhook.{kind}", directory)) for kind in ("crt", "key"))
     config.write_text(
         f'[webhook]\naddress = "127.0.0.1"\nport = {port}\n'
-        f'serving_cert = "{pki}/webhook.crt"\nserving_key = "{pki}/webhook.key"\n'
+        f'serving_cert = "{cert}"\nserving_key = "{key}"\n'
         f'policy_file = "{policy}"\nmetrics_port = {metrics_port}\n'
     )
     url = f"https://127.0.0.1:{port}/mutate"
 
     def bootstrap(*arguments: str) -> str:
-        command = [sys.executable, "-m", "slurmlet.webhook", "bootstrap", *arguments]
+        command = [sys.executable, "-m", "slurmlet.webhook", "bootstrap"]
         command += ["--kubeconfig", str(control_plane.admin_conf)]
-        command += ["--url", url, "--ca-file", f"{pki}/ca.crt"]
+        command += ["--url", url, "--ca-file", f"{pki}/ca.crt", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -61,7 +66,7 @@ def webhook(
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         assert "created" in bootstrap()
-        yield Webhook(url=url, log=log, policy=policy, bootstrap=bootstrap)
+        yield Webhook(url=url, log=log, cert=cert, key=key, policy=policy, bootstrap=bootstrap)
     finally:
         # Left behind, it would refuse the pods and Services of every later test.
         kubectl = str(control_plane.config.bin_dir / "kubectl")

@@ -1,93 +1,31 @@
-"""The webhook as its unit starts it, without an API server."""
+"""What the webhook's two ports do, without an API server."""
 
 import http.client
 import json
 import socket
 import ssl
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
+from tests.integration.webhook.site import (
+    NOT_AFTER,
+    RELOADS,
+    SECONDS,
+    Site,
+    ask,
+    command,
+    metric,
+    publish,
+    serving,
+    wait_until,
+)
 
-from slurmlet.contracts.policy import Snapshot, encode
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.server import THREADS
-
-NOT_AFTER = "slurmlet_webhook_certificate_not_after_timestamp_seconds"
-RELOADS = 'slurmlet_webhook_certificate_reloads_total{{result="{}"}}'
-SECONDS = 30
-"""Bound on a start: two busy cores import Flask slowly."""
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Site:
-    """A configuration with its certificate authority."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ca = trustme.CA()
-        self.port, self.metrics_port = free_port(), free_port()
-        self.cert, self.key = directory / "webhook.crt", directory / "webhook.key"
-        self.policy = directory / "policy.json"
-        self.config = directory / "slurmlet.toml"
-        self.config.write_text(
-            f'[webhook]\naddress = "127.0.0.1"\nport = {self.port}\n'
-            f'serving_cert = "{self.cert}"\nserving_key = "{self.key}"\n'
-            f'policy_file = "{self.policy}"\nmetrics_port = {self.metrics_port}\n'
-        )
-
-    def issue(self, **changes: Any) -> None:
-        leaf = self.ca.issue_cert("127.0.0.1", **changes)
-        self.key.write_bytes(leaf.private_key_pem.bytes())
-        self.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
-
-    def get(self, path: str) -> tuple[int, str]:
-        """A page of the plain port."""
-        plain = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=5)
-        with closing(plain):
-            plain.request("GET", path)
-            answer = plain.getresponse()
-            return answer.status, answer.read().decode()
-
-    def connect(self) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
-
-
-def command(site: Site) -> list[str]:
-    return [sys.executable, "-m", "slurmlet.webhook", "serve", "--config", str(site.config)]
-
-
-@contextmanager
-def serving(site: Site, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(command(site), stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                with closing(socket.create_connection(("127.0.0.1", site.port), timeout=1)):
-                    break
-            except OSError:
-                time.sleep(0.05)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=SECONDS)
 
 
 @pytest.fixture
@@ -95,43 +33,6 @@ def site(tmp_path: Path) -> Site:
     site = Site(tmp_path)
     site.issue()
     return site
-
-
-def publish(path: Path, snapshot: Snapshot) -> None:
-    """As the agent does."""
-    partial = path.with_suffix(".new")
-    partial.write_text(encode(snapshot))
-    partial.replace(path)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def metric(site: Site, name: str) -> float:
-    (line,) = [x for x in site.get("/metrics")[1].splitlines() if x.startswith(f"{name} ")]
-    return float(line.removeprefix(name))
-
-
-def ask(connection: http.client.HTTPSConnection) -> dict[str, Any]:
-    body = {
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "1",
-            "kind": {"group": "", "version": "v1", "kind": "Service"},
-            "operation": "CREATE",
-            "object": {"metadata": {"name": "web"}, "spec": {"type": "ClusterIP"}},
-        },
-    }
-    connection.request("POST", "/mutate", body=json.dumps(body))
-    response = connection.getresponse()
-    assert response.status == 200
-    answer: dict[str, Any] = json.loads(response.read())
-    return answer
 
 
 def test_it_answers_many_requests_on_one_connection(site: Site, tmp_path: Path) -> None:
