@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from slurmlet.broker.config import Broker
 from slurmlet.contracts.codec import decode
 from slurmlet.contracts.identity import parse_identity_map
+from slurmlet.contracts.names import POLICY_FILE
 from slurmlet.contracts.site import Cluster
 from slurmlet.controlplane import config as controlplane
 from slurmlet.kubelet.config import Kubelet, problems
@@ -336,6 +337,15 @@ def test_services_restart_for_ever_and_have_no_more_rights_than_they_need(unit: 
         assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL" in lines
     else:
         assert {"User=slurmlet", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(lines)
+
+
+def test_the_agent_may_write_where_it_publishes_and_others_may_read_it() -> None:
+    lines = render("kubelet/templates/slurmlet-kubelet.service.j2", {}).splitlines()
+    name = Path(POLICY_FILE).parent.name
+    assert Path(POLICY_FILE).parent == Path("/run") / name
+    assert {f"RuntimeDirectory={name}", "RuntimeDirectoryMode=0755"} <= set(lines)
+    assert "RuntimeDirectoryPreserve=yes" in lines
+    assert Kubelet(server="https://x", address="x").policy_file == WebhookConfig().policy_file
 
 
 def test_only_the_agents_group_may_open_the_brokers_socket() -> None:
