@@ -70,6 +70,7 @@ class PolicyFile:
             identities=self._identities(),
             partitions=self._sizes,
             engines=self.config.engines,
+            pod_network=self.config.pod_network,
             request=self.config.request,
         )
 

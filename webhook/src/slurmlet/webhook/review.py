@@ -53,7 +53,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         case ("", "v1", "Service"):
             return services.mutate(request, policy)
         case ("", "v1", "Pod"):
-            return pods.mutate(request, policy.request)
+            return pods.mutate(request, policy)
     return UNCHANGED
 
 
