@@ -47,12 +47,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace) -> None:
     from slurmlet.webhook.app import create_app  # noqa: PLC0415
-    from slurmlet.webhook.config import load  # noqa: PLC0415
+    from slurmlet.webhook.config import load, templates  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
 
     config, policy = load(arguments.config)
     try:
-        serve(config, create_app(policy))
+        serve(config, create_app(policy, templates(arguments.config)))
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"{arguments.config}: webhook.serving_cert {config.serving_cert} with"

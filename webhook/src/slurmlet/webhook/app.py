@@ -3,12 +3,17 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from flask import Flask, Response, jsonify, request
 
+from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision, Object
-from slurmlet.webhook.review import ReviewError, decode, encode, mutate
+from slurmlet.webhook.review import ReviewError, decode, encode, mutate, validate
+from slurmlet.webhook.templates import BUILT_IN, Templates
+
+Judge = Callable[[Object], Decision]
 
 MAX_BODY = 3 * 1024 * 1024
 """The API server's own limit on a request; a review adds a few hundred bytes to an object that
@@ -18,7 +23,7 @@ decisions = logging.getLogger("slurmlet.webhook.decisions")
 log = logging.getLogger(__name__)
 
 
-def create_app(policy: RequestPolicy) -> Flask:
+def create_app(policy: RequestPolicy, templates: Templates = BUILT_IN) -> Flask:
     """The application; it holds no state and does no I/O beyond its log."""
     app = Flask("slurmlet.webhook", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -29,14 +34,21 @@ def create_app(policy: RequestPolicy) -> Flask:
         return Response("ok", mimetype="text/plain")
 
     @app.post("/mutate")
-    def review() -> Response:
+    def mutating() -> Response:
+        return review(lambda asked: mutate(asked, policy))
+
+    @app.post("/validate")
+    def validating() -> Response:
+        return review(lambda asked: validate(asked, Snapshot(request=policy), templates))
+
+    def review(judge: Judge) -> Response:
         started = time.perf_counter()
         try:
             asked = decode(request.get_data(cache=False))
         except ReviewError as error:
             log.warning("refused a body: %s", error)
             return Response(f"{error}\n", status=400, mimetype="text/plain")
-        decision = _decide(asked, policy)
+        decision = _decide(asked, judge)
         milliseconds = (time.perf_counter() - started) * 1000
         decisions.info("%s", json.dumps(_record(asked, decision, milliseconds)))
         return jsonify(encode(asked["uid"], decision))
@@ -44,9 +56,9 @@ def create_app(policy: RequestPolicy) -> Flask:
     return app
 
 
-def _decide(asked: Object, policy: RequestPolicy) -> Decision:
+def _decide(asked: Object, judge: Judge) -> Decision:
     try:
-        return mutate(asked, policy)
+        return judge(asked)
     except Exception:
         # Answering 500 would say only "failed calling webhook" to the user.
         log.exception("request %s: cannot be decided", asked["uid"])
