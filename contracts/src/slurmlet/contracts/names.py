@@ -32,11 +32,20 @@ INIT_VALUES = ("true", "false")
 """Whether an init of ours is PID 1 of the pod's containers; the first is the default."""
 PREFIX = "slurmlet.io/"
 STATUS_PREFIX = "status.slurmlet.io/"
+NAMESPACE_PREFIX = "ns.slurmlet.io/"
+"""Of a pod's annotations that are its namespace's defaults."""
 JOB_ID_ANNOTATION = STATUS_PREFIX + "job-id"
 JOB_STATE_ANNOTATION = STATUS_PREFIX + "job-state"
 NODES_ANNOTATION = STATUS_PREFIX + "nodes"
 REQUEST_ANNOTATION = STATUS_PREFIX + "request"
 ATTEMPT_ANNOTATION = STATUS_PREFIX + "attempt"
+STATUS_ANNOTATIONS = (
+    JOB_ID_ANNOTATION,
+    JOB_STATE_ANNOTATION,
+    NODES_ANNOTATION,
+    REQUEST_ANNOTATION,
+    ATTEMPT_ANNOTATION,
+)
 
 PROTECTED_NAMESPACES = frozenset({"kube-system", "slurmlet-system"})
 
