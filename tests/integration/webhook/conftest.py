@@ -10,11 +10,17 @@ import pytest
 from slurmlet.controlplane.run import ControlPlane, free_ports
 
 SECONDS = 30
+CUSTOM = '"batch.example.org/v1/trainings" = ["spec.groups[*].template"]'
+REGISTERED = (
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations,"
+    "validatingadmissionpolicybindings,validatingadmissionpolicies"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A served and registered webhook; `bootstrap` runs the command with further arguments."""
+    """A served and registered webhook; `bootstrap` runs the command with further arguments, which
+    win over those that it has."""
 
     url: str
     log: Path
@@ -32,13 +38,15 @@ def webhook(
     config.write_text(
         f'[webhook]\naddress = "127.0.0.1"\nport = {port}\n'
         f'serving_cert = "{pki}/webhook.crt"\nserving_key = "{pki}/webhook.key"\n'
+        f"[webhook.templates]\n{CUSTOM}\n"
     )
-    url = f"https://127.0.0.1:{port}/mutate"
+    url = f"https://127.0.0.1:{port}"
 
     def bootstrap(*arguments: str) -> str:
-        command = [sys.executable, "-m", "slurmlet.webhook", "bootstrap", *arguments]
-        command += ["--kubeconfig", str(control_plane.admin_conf)]
-        command += ["--url", url, "--ca-file", f"{pki}/ca.crt"]
+        command = [sys.executable, "-m", "slurmlet.webhook", "bootstrap"]
+        command += ["--kubeconfig", str(control_plane.admin_conf), "--config", str(config)]
+        place = [] if "--service" in arguments else ["--url", url]
+        command += [*place, "--ca-file", f"{pki}/ca.crt", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -60,14 +68,9 @@ def webhook(
     finally:
         # Left behind, it would refuse the pods and Services of every later test.
         kubectl = str(control_plane.config.bin_dir / "kubectl")
-        delete = [
-            kubectl,
-            f"--kubeconfig={control_plane.admin_conf}",
-            "delete",
-            "--ignore-not-found",
-        ]
+        delete = [kubectl, f"--kubeconfig={control_plane.admin_conf}", "delete", REGISTERED]
         subprocess.run(
-            [*delete, "mutatingwebhookconfiguration", "slurmlet"], check=True, timeout=SECONDS
+            [*delete, "-l", "app.kubernetes.io/managed-by=slurmlet"], check=True, timeout=SECONDS
         )
         server.terminate()
         server.wait(timeout=SECONDS)

@@ -2,38 +2,45 @@
 
 import argparse
 import asyncio
+import re
 import ssl
 import sys
 from pathlib import Path
 
 from slurmlet.common import log
 from slurmlet.common.config import ConfigError
-from slurmlet.contracts.names import CONFIG_FILE
+from slurmlet.contracts.names import CONFIG_FILE, NODE_NAME
+from slurmlet.webhook.config import load, templates
+from slurmlet.webhook.registration import Service, Site, objects
 
 
 def main() -> None:
     """Entry point."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     log.configure()
     try:
         if arguments.command == "serve":
             _serve(arguments)
         else:
-            asyncio.run(_bootstrap(arguments, ca=_read_ca(arguments)))
+            asyncio.run(_bootstrap(arguments, _site(arguments)))
     except ConfigError as error:
         sys.exit(f"slurmlet-webhook: {error}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="slurmlet-webhook", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="slurmlet-webhook", description=__doc__)
+    commands = found.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="answer admission reviews")
     serve.add_argument("--config", default=CONFIG_FILE, help="default %(default)s")
     bootstrap = commands.add_parser(
-        "bootstrap", help="register the webhook; prints what changed and nothing else"
+        "bootstrap",
+        help="register the webhook and the policies; prints what changed and nothing else",
     )
     bootstrap.add_argument("--kubeconfig", required=True, help="of a cluster administrator")
-    bootstrap.add_argument("--url", required=True, help="https://ADDRESS:PORT/mutate")
+    place = bootstrap.add_mutually_exclusive_group(required=True)
+    place.add_argument("--url", help="https://ADDRESS:PORT of the webhook")
+    place.add_argument("--service", help="NAMESPACE/NAME[:PORT] of a Service in front of it")
     bootstrap.add_argument("--ca-file", required=True, help="CA of the serving certificate, PEM")
     bootstrap.add_argument(
         "--scope",
@@ -41,13 +48,18 @@ def _parser() -> argparse.ArgumentParser:
         default="all",
         help="namespaces without a slurmlet.io/admission label: all are ours, or none",
     )
+    bootstrap.add_argument(
+        "--node", action="append", help=f"name of a virtual node; again for more; {NODE_NAME}"
+    )
+    bootstrap.add_argument(
+        "--config", help="slurmlet.toml, if its table [webhook] names custom resources"
+    )
     bootstrap.add_argument("--check", action="store_true", help="change nothing")
-    return parser
+    return found
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     from slurmlet.webhook.app import create_app  # noqa: PLC0415
-    from slurmlet.webhook.config import load, templates  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
 
     config, policy = load(arguments.config)
@@ -60,30 +72,48 @@ def _serve(arguments: argparse.Namespace) -> None:
         ) from None
 
 
-def _read_ca(arguments: argparse.Namespace) -> bytes:
-    if not arguments.url.startswith("https://"):
-        raise ConfigError(f"--url {arguments.url}: the API server calls only https:// addresses")
-    if not Path(arguments.kubeconfig).is_file():
-        raise ConfigError(f"--kubeconfig {arguments.kubeconfig}: no such file")
-    try:
-        return Path(arguments.ca_file).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--ca-file {arguments.ca_file}: {error.strerror}") from None
-
-
-async def _bootstrap(arguments: argparse.Namespace, *, ca: bytes) -> None:
+async def _bootstrap(arguments: argparse.Namespace, site: Site) -> None:
     # Imported here: the client costs 60 MiB, which the server need not carry.
     from slurmlet.common.kube import Api, ApiError, UnreachableError  # noqa: PLC0415
     from slurmlet.webhook.bootstrap import register  # noqa: PLC0415
-    from slurmlet.webhook.registration import configuration  # noqa: PLC0415
 
-    wanted = configuration(url=arguments.url, ca=ca, scope=arguments.scope)
     try:
         async with await Api.from_kubeconfig(arguments.kubeconfig) as api:
-            for line in await register(api, wanted, check=arguments.check):
+            for line in await register(api, objects(site), check=arguments.check):
                 print(line)
     except (ApiError, UnreachableError) as error:
         raise ConfigError(f"--kubeconfig {arguments.kubeconfig}: {error}") from None
+
+
+def _site(arguments: argparse.Namespace) -> Site:
+    if not Path(arguments.kubeconfig).is_file():
+        raise ConfigError(f"--kubeconfig {arguments.kubeconfig}: no such file")
+    try:
+        ca = Path(arguments.ca_file).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--ca-file {arguments.ca_file}: {error.strerror}") from None
+    return Site(
+        at=_url(arguments.url) if arguments.url else _service(arguments.service),
+        ca=ca,
+        scope=arguments.scope,
+        nodes=tuple(arguments.node or [NODE_NAME]),
+        templates=templates(arguments.config),
+    )
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https://[^/?#]+/?", text):
+        raise ConfigError(
+            f"--url {text}: use https://ADDRESS:PORT and no path; the API server calls no other"
+        )
+    return text.rstrip("/")
+
+
+def _service(text: str) -> Service:
+    match = re.fullmatch(r"([a-z0-9-]{1,63})/([a-z0-9-]{1,63})(?::([0-9]{1,5}))?", text)
+    if not match:
+        raise ConfigError(f"--service {text}: use NAMESPACE/NAME or NAMESPACE/NAME:PORT")
+    return Service(namespace=match[1], name=match[2], port=int(match[3] or 443))
 
 
 if __name__ == "__main__":
