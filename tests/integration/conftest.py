@@ -84,14 +84,15 @@ def control_plane(
         yield plane
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kubectl(control_plane: ControlPlane) -> Callable[..., str]:
-    """kubectl(USER, *arguments, stdin=None, fails=False) → its output; USER may be admin."""
+    """kubectl(USER, *arguments, stdin=None, fails=False) → its output; USER may be admin, and None
+    for fails takes either outcome."""
     return functools.partial(_kubectl, control_plane)
 
 
 def _kubectl(
-    plane: ControlPlane, user: str, *arguments: str, stdin: str = "", fails: bool = False
+    plane: ControlPlane, user: str, *arguments: str, stdin: str = "", fails: bool | None = False
 ) -> str:
     kubeconfig = plane.admin_conf if user == "admin" else plane.user_conf(user)
     done = subprocess.run(
@@ -103,7 +104,7 @@ def _kubectl(
         timeout=KUBECTL_TIMEOUT_S,
         check=False,
     )
-    assert (done.returncode != 0) == fails, done.stdout
+    assert fails is None or (done.returncode != 0) == fails, done.stdout
     return done.stdout
 
 

@@ -13,13 +13,18 @@ from tests.tools import helm
 from slurmlet.controlplane.run import ControlPlane, free_ports
 
 SECONDS = 30
+CUSTOM = '"batch.example.org/v1/trainings" = ["spec.groups[*].template"]'
+REGISTERED = (
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations,"
+    "validatingadmissionpolicybindings,validatingadmissionpolicies"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A served and registered webhook; `bootstrap` runs the command with further arguments.
-    `cert` and `key` are what it serves with, PEM. `policy` is where the agent would publish;
-    nothing is there at first."""
+    """A served and registered webhook; `bootstrap` runs the command with further arguments, which
+    win over those that it has. `cert` and `key` are what it serves with, PEM. `policy` is where the
+    agent would publish; nothing is there at first."""
 
     url: str
     log: Path
@@ -42,13 +47,15 @@ def webhook(
         f'[webhook]\naddress = "127.0.0.1"\nport = {port}\n'
         f'serving_cert = "{cert}"\nserving_key = "{key}"\n'
         f'policy_file = "{policy}"\nmetrics_port = {metrics_port}\n'
+        f"[webhook.templates]\n{CUSTOM}\n"
     )
-    url = f"https://127.0.0.1:{port}/mutate"
+    url = f"https://127.0.0.1:{port}"
 
     def bootstrap(*arguments: str) -> str:
         command = [sys.executable, "-m", "slurmlet.webhook", "bootstrap"]
-        command += ["--kubeconfig", str(control_plane.admin_conf)]
-        command += ["--url", url, "--ca-file", f"{pki}/ca.crt", *arguments]
+        command += ["--kubeconfig", str(control_plane.admin_conf), "--config", str(config)]
+        place = [] if "--service" in arguments else ["--url", url]
+        command += [*place, "--ca-file", f"{pki}/ca.crt", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -70,14 +77,9 @@ def webhook(
     finally:
         # Left behind, it would refuse the pods and Services of every later test.
         kubectl = str(control_plane.config.bin_dir / "kubectl")
-        delete = [
-            kubectl,
-            f"--kubeconfig={control_plane.admin_conf}",
-            "delete",
-            "--ignore-not-found",
-        ]
+        delete = [kubectl, f"--kubeconfig={control_plane.admin_conf}", "delete", REGISTERED]
         subprocess.run(
-            [*delete, "mutatingwebhookconfiguration", "slurmlet"], check=True, timeout=SECONDS
+            [*delete, "-l", "app.kubernetes.io/managed-by=slurmlet"], check=True, timeout=SECONDS
         )
         server.terminate()
         server.wait(timeout=SECONDS)

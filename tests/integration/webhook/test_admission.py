@@ -140,24 +140,6 @@ def test_pods_of_a_deployment_pass_the_same_way(alice: Kubectl) -> None:
     assert request["cpus-per-task"] == "2"
 
 
-def test_registering_again_says_nothing_and_check_changes_nothing(
-    webhook: Webhook, kubectl: Kubectl
-) -> None:
-    assert webhook.bootstrap() == ""
-    said = webhook.bootstrap("--check", "--scope", "labelled")
-    assert said.count("would be changed") == 2
-    assert "webhooks[pods.slurmlet.io].namespaceSelector" in said
-    kubectl(
-        "admin",
-        "patch",
-        "mutatingwebhookconfiguration/slurmlet",
-        "--type=json",
-        '-p=[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]',
-    )
-    changed = "changed: webhooks[services.slurmlet.io].failurePolicy"
-    assert webhook.bootstrap() == f"MutatingWebhookConfiguration slurmlet: {changed}\n"
-
-
 def test_each_decision_is_one_json_line(webhook: Webhook, alice: Kubectl) -> None:
     alice("apply", "-f", "-", of=service("logged"))
     lines = [json.loads(x) for x in webhook.log.read_text().splitlines() if x.startswith("{")]

@@ -142,16 +142,13 @@ def test_a_headless_service_stays_so(kubectl: Kubectl, change: str) -> None:
 def test_an_address_from_before_stays(kubectl: Kubectl) -> None:
     """A Service of a namespace that was not ours when it was made."""
 
-    def ours(value: str) -> None:
-        kubectl("admin", "label", "namespace/alice", f"slurmlet.io/admission={value}",
-                "--overwrite")  # fmt: skip
-
-    ours("disabled")
+    switch = ("label", "namespace/alice")
+    kubectl("admin", *switch, "slurmlet.io/admission=disabled")
     try:
         kubectl("alice", "-n", "alice", "apply", "-f", "-", stdin=json.dumps(SHAPES[2]))
         before = live(kubectl)["ported"]["spec"]
     finally:
-        ours("enabled")
+        kubectl("admin", *switch, "slurmlet.io/admission-")
     assert before["clusterIP"].startswith("10.96.")
     said = kubectl("alice", "-n", "alice", "apply", "-f", "-", stdin=json.dumps(SHAPES[2]))
     assert "Warning" not in said

@@ -25,6 +25,7 @@ from slurmlet.kubelet.config import Kubelet, problems
 from slurmlet.scheduler.config import SchedulerConfig
 from slurmlet.spank.config import Settings as Sandbox
 from slurmlet.supervisor.config import Supervisor
+from slurmlet.webhook import __main__ as webhook_command
 from slurmlet.webhook.config import WebhookConfig
 
 ROLES = Path(__file__).parents[3] / "ansible" / "roles"
@@ -317,6 +318,31 @@ def test_without_resolvers_other_names_do_not_exist() -> None:
     text = corefile(slurmlet_dns_upstreams=[])
     assert "forward" not in text
     assert "template ANY ANY { rcode NXDOMAIN }" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "url", "node"),
+    [
+        ({}, "https://10.77.0.1:10270", "slurm"),
+        (
+            {
+                "slurmlet_address": "2001:db8::1",
+                "slurmlet_settings": {"webhook": {"port": 1}, "kubelet": {"node_name": "alpha"}},
+            },
+            "https://[2001:db8::1]:1",
+            "alpha",
+        ),
+    ],
+)
+def test_the_webhook_is_registered_with_arguments_that_it_knows(
+    changes: dict[str, Any], url: str, node: str
+) -> None:
+    templar = Templar(loader=DataLoader(), variables=settings_variables() | changes)
+    program, *arguments = templar.template(trusted("{{ __slurmlet_webhook_bootstrap }}"))
+    assert program == "/opt/slurmlet/current/bin/slurmlet-webhook"
+    known = webhook_command.parser().parse_args([str(word) for word in arguments])
+    assert (known.command, known.url, known.node) == ("bootstrap", url, [node])
+    assert known.config == "/etc/slurmlet/slurmlet.toml"
 
 
 def units() -> list[Path]:

@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from slurmlet.common.config import ConfigError
-from slurmlet.webhook.__main__ import _parser, _read_ca
+from slurmlet.webhook.__main__ import _read_ca
 from slurmlet.webhook.bundle import certificates_of
 
 OLD, NEW = trustme.CA(), trustme.CA()
@@ -34,12 +34,10 @@ def test_a_key_beside_them_goes_nowhere() -> None:
 def test_a_file_without_a_certificate_is_named_with_the_remedy(
     content: bytes, tmp_path: Path
 ) -> None:
-    file, kubeconfig = tmp_path / "ca.crt", tmp_path / "admin.conf"
+    file = tmp_path / "ca.crt"
     file.write_bytes(content)
-    kubeconfig.touch()
-    command = ["bootstrap", "--kubeconfig", str(kubeconfig), "--ca-file", str(file)]
     with pytest.raises(ConfigError) as refused:
-        _read_ca(_parser().parse_args([*command, "--url", "https://10.77.0.1:10270/mutate"]))
+        _read_ca(str(file))
     assert str(refused.value) == (
         f"--ca-file {file}: not one or more certificates in PEM; give the CA of the serving"
         " certificate, or, while it is replaced, the old and the new one"

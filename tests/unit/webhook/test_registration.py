@@ -1,108 +1,122 @@
-import asyncio
 import base64
 import copy
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from slurmlet.common.kube import Api, ApiError
-from slurmlet.webhook.bootstrap import register
-from slurmlet.webhook.registration import configuration
+from slurmlet.webhook.registration import Service, Site, differences, objects
+from slurmlet.webhook.templates import with_custom
 
-URL = "https://10.77.0.1:10270/mutate"
-
-
-class FakeApi:
-    """Holds one object; applies a merge patch as the API server does."""
-
-    def __init__(self, item: dict[str, Any] | None = None) -> None:
-        self.item = item
-        self.writes = 0
-
-    async def get(self, _path: str) -> dict[str, Any]:
-        if self.item is None:
-            raise ApiError(status=404, reason="NotFound", message="no such object")
-        return copy.deepcopy(self.item)
-
-    async def create(self, _path: str, body: dict[str, Any]) -> None:
-        self.writes += 1
-        self.item = copy.deepcopy(body)
-        self.item["metadata"]["resourceVersion"] = "1"
-
-    async def patch(self, _path: str, body: dict[str, Any]) -> None:
-        assert self.item is not None
-        assert body["metadata"]["resourceVersion"] == self.item["metadata"]["resourceVersion"]
-        self.writes += 1
-        self.item["webhooks"] = copy.deepcopy(body["webhooks"])
+URL = "https://10.77.0.1:10270"
 
 
-def run(api: FakeApi, wanted: dict[str, Any], *, check: bool = False) -> list[str]:
-    return asyncio.run(register(cast(Api, api), wanted, check=check))
+def webhooks(**changes: Any) -> dict[str, dict[str, Any]]:
+    site = Site(**{"at": URL, "ca": b"PEM", **changes})
+    return {
+        webhook["name"]: webhook for item in objects(site) for webhook in item.get("webhooks", ())
+    }
 
 
-def wanted(**changes: Any) -> dict[str, Any]:
-    return configuration(**{"url": URL, "ca": b"PEM", "scope": "all", **changes})
-
-
-def test_the_second_run_says_and_writes_nothing() -> None:
-    api = FakeApi()
-    assert run(api, wanted()) == ["MutatingWebhookConfiguration slurmlet: created"]
-    assert run(api, wanted()) == []
-    assert api.writes == 1
-
-
-def test_check_says_what_would_change_and_writes_nothing() -> None:
-    api = FakeApi()
-    assert run(api, wanted(), check=True) == [
-        "MutatingWebhookConfiguration slurmlet: would be created"
+def test_what_asks_the_webhook_comes_last_and_everything_bears_our_label() -> None:
+    items = objects(Site(at=URL, ca=b"PEM"))
+    assert [item["kind"] for item in items] == [
+        *["ValidatingAdmissionPolicy"] * 3,
+        *["ValidatingAdmissionPolicyBinding"] * 3,
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
     ]
-    assert api.writes == 0
+    for item in items:
+        assert item["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "slurmlet"}
 
 
-def test_a_new_authority_is_the_only_change_that_is_named() -> None:
-    api = FakeApi()
-    run(api, wanted())
-    lines = run(api, wanted(ca=b"NEW"))
-    assert [line.split(": ")[-1] for line in lines] == [
-        "webhooks[services.slurmlet.io].clientConfig.caBundle",
-        "webhooks[pods.slurmlet.io].clientConfig.caBundle",
-    ]
-    assert run(api, wanted(ca=b"NEW")) == []
-
-
-def test_a_setting_that_somebody_added_is_put_back() -> None:
-    api = FakeApi()
-    run(api, wanted())
-    assert api.item is not None
-    api.item["webhooks"][0]["failurePolicy"] = "Ignore"
-    api.item["webhooks"][1]["objectSelector"] = {"matchLabels": {"a": "b"}}
-    assert len(run(api, wanted())) == 2
-    assert run(api, wanted()) == []
-
-
-@pytest.mark.parametrize("status", [401, 403, 500])
-def test_an_error_of_the_api_server_is_not_an_absent_object(status: int) -> None:
-    class Refusing(FakeApi):
-        async def get(self, _path: str) -> dict[str, Any]:
-            raise ApiError(status=status, reason="", message="no")
-
-    api = Refusing()
-    with pytest.raises(ApiError):
-        run(api, wanted())
-    assert api.writes == 0
-
-
-def test_system_namespaces_never_wait_for_us() -> None:
-    for webhook in wanted()["webhooks"]:
+@pytest.mark.parametrize("scope", ["all", "labelled"])
+def test_system_namespaces_never_wait_for_us(scope: str) -> None:
+    for webhook in webhooks(scope=scope).values():
         protected, switch = webhook["namespaceSelector"]["matchExpressions"]
         assert protected["values"] == ["kube-system", "slurmlet-system"]
         assert protected["operator"] == "NotIn"
-        assert (switch["operator"], switch["values"]) == ("NotIn", ["disabled"])
+        assert switch["key"] == "slurmlet.io/admission"
         assert base64.b64decode(webhook["clientConfig"]["caBundle"]) == b"PEM"
-        assert webhook["timeoutSeconds"] == 3
+        assert webhook["timeoutSeconds"] <= 3
 
 
-def test_on_a_shared_cluster_only_labelled_namespaces_are_ours() -> None:
-    for webhook in wanted(scope="labelled")["webhooks"]:
-        switch = webhook["namespaceSelector"]["matchExpressions"][1]
-        assert (switch["operator"], switch["values"]) == ("In", ["enabled"])
+def switches(scope: str) -> dict[str, tuple[str, list[str], str]]:
+    found = {}
+    for name, webhook in webhooks(scope=scope).items():
+        _, switch = webhook["namespaceSelector"]["matchExpressions"]
+        found[name] = (switch["operator"], switch["values"], webhook["failurePolicy"])
+    return found
+
+
+def test_on_our_own_control_plane_all_namespaces_are_ours_unless_switched_off() -> None:
+    assert switches("all") == {
+        "templates.slurmlet.io": ("NotIn", ["disabled"], "Ignore"),
+        "services.slurmlet.io": ("NotIn", ["disabled"], "Fail"),
+        "pods.slurmlet.io": ("NotIn", ["disabled"], "Fail"),
+    }
+
+
+def test_on_a_shared_cluster_nobody_waits_who_did_not_agree() -> None:
+    assert switches("labelled") == {
+        "templates.slurmlet.io": ("In", ["enabled"], "Ignore"),
+        "services.slurmlet.io": ("In", ["enabled"], "Fail"),
+        "pods.slurmlet.io": ("In", ["enabled"], "Fail"),
+        "pods-by-name.slurmlet.io": ("NotIn", ["disabled", "enabled"], "Ignore"),
+    }
+
+
+def test_each_webhook_is_called_at_its_own_path() -> None:
+    assert {name: each["clientConfig"]["url"] for name, each in webhooks().items()} == {
+        "templates.slurmlet.io": f"{URL}/validate",
+        "services.slurmlet.io": f"{URL}/mutate",
+        "pods.slurmlet.io": f"{URL}/mutate",
+    }
+    at = Service(namespace="slurmlet-system", name="slurmlet-webhook")
+    assert webhooks(at=at)["templates.slurmlet.io"]["clientConfig"]["service"] == {
+        "namespace": "slurmlet-system",
+        "name": "slurmlet-webhook",
+        "port": 443,
+        "path": "/validate",
+    }
+
+
+def test_custom_resources_get_rules_of_their_own_and_no_subresource_any() -> None:
+    custom = with_custom({"batch.example.org/v1/trainings": ["spec.template"]})
+    rules = webhooks(templates=custom)["templates.slurmlet.io"]["rules"]
+    assert [(rule["apiGroups"], rule["apiVersions"], rule["resources"]) for rule in rules] == [
+        (["apps"], ["v1"], ["deployments", "statefulsets", "daemonsets", "replicasets"]),
+        (["batch"], ["v1"], ["jobs", "cronjobs"]),
+        (["batch.example.org"], ["v1"], ["trainings"]),
+    ]
+
+
+def test_differences_name_the_fields() -> None:
+    wanted = {"webhooks": [{"name": "a", "x": {"y": 1}}, {"name": "b", "rules": [{"z": 1}]}]}
+    assert differences(wanted, copy.deepcopy(wanted)) == []
+    live: dict[str, Any] = copy.deepcopy(wanted)
+    live["webhooks"][0]["x"]["y"] = 2
+    live["webhooks"][1]["rules"].append({"z": 2})
+    live["webhooks"][1]["more"] = True
+    assert differences(live, wanted) == [
+        "webhooks[a].x.y",
+        "webhooks[b].more",
+        "webhooks[b].rules",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "said"),
+    [
+        (["a"], ["a", "b"], ["w[b]"]),
+        (["a", "b"], ["b"], ["w"]),
+        (["a", "b"], ["b", "a"], ["w"]),
+        ([], ["a"], ["w"]),
+    ],
+)
+def test_items_that_come_go_or_move_are_differences(
+    live: list[str], wanted: list[str], said: list[str]
+) -> None:
+    def named(names: list[str]) -> dict[str, Any]:
+        return {"w": [{"name": name} for name in names]}
+
+    assert differences(named(live), named(wanted)) == said

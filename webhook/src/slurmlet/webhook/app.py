@@ -12,7 +12,10 @@ from werkzeug.exceptions import HTTPException
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.webhook.decision import Decision, Object
 from slurmlet.webhook.metrics import Metrics, Outcome
-from slurmlet.webhook.review import ReviewError, decode, encode, mutate
+from slurmlet.webhook.review import ReviewError, decode, encode, mutate, validate
+from slurmlet.webhook.templates import BUILT_IN, Templates
+
+Judge = Callable[[Object], Decision]
 
 MAX_BODY = 3 * 1024 * 1024
 """The API server's own limit on a request; a review adds a few hundred bytes to an object that
@@ -24,7 +27,9 @@ decisions = logging.getLogger("slurmlet.webhook.decisions")
 log = logging.getLogger(__name__)
 
 
-def create_app(policy: Callable[[], Snapshot], metrics: Metrics) -> Flask:
+def create_app(
+    policy: Callable[[], Snapshot], metrics: Metrics, templates: Templates = BUILT_IN
+) -> Flask:
     """The application; it holds no state and does no I/O beyond its log. `policy` is asked once for
     each request."""
     app = Flask("slurmlet.webhook", static_folder=None)
@@ -36,7 +41,14 @@ def create_app(policy: Callable[[], Snapshot], metrics: Metrics) -> Flask:
         return Response("ok", mimetype="text/plain")
 
     @app.post("/mutate")
-    def review() -> Response:
+    def mutating() -> Response:
+        return review(lambda asked: mutate(asked, policy()))
+
+    @app.post("/validate")
+    def validating() -> Response:
+        return review(lambda asked: validate(asked, policy(), templates))
+
+    def review(judge: Judge) -> Response:
         started = time.perf_counter()
         try:
             asked = decode(_body())
@@ -46,7 +58,7 @@ def create_app(policy: Callable[[], Snapshot], metrics: Metrics) -> Flask:
             metrics.answered(kind=None, operation=None, outcome="error", seconds=seconds)
             status = getattr(error, "code", None) or HTTPStatus.BAD_REQUEST
             return Response(f"{error}\n", status=status, mimetype="text/plain")
-        decision, answer, outcome = _decide(asked, policy())
+        decision, answer, outcome = _decide(asked, judge)
         seconds = time.perf_counter() - started
         decisions.info("%s", json.dumps(_record(asked, decision, seconds)))
         kind, operation = asked["kind"].get("kind"), asked["operation"]
@@ -66,10 +78,10 @@ def _body() -> bytes:
         raise ReviewError(f"the body cannot be read: {type(error).__name__}") from None
 
 
-def _decide(asked: Object, policy: Snapshot) -> tuple[Decision, str, Outcome]:
+def _decide(asked: Object, judge: Judge) -> tuple[Decision, str, Outcome]:
     """What was decided, its answer's text, and what to count it as."""
     try:
-        decision = mutate(asked, policy)
+        decision = judge(asked)
         answer = json.dumps(encode(asked["uid"], decision))
     except Exception:
         # Answering 500 would say only "failed calling webhook" to the user.

@@ -1,32 +1,67 @@
-"""Registers the webhook with the API server: the one place that talks to it."""
+"""Registers what registration.py wants with the API server: the one place that talks to it."""
+
+from collections.abc import Sequence
 
 from slurmlet.common.kube import Api, ApiError, Object
-from slurmlet.webhook.registration import NAME, differences
+from slurmlet.webhook.registration import MANAGED_BY, NAME, differences
 
-_COLLECTION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+_API = "/apis/admissionregistration.k8s.io/v1"
+COLLECTIONS = {
+    # In the order in which what is not wanted goes: a binding before its policy.
+    "MutatingWebhookConfiguration": f"{_API}/mutatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration": f"{_API}/validatingwebhookconfigurations",
+    "ValidatingAdmissionPolicyBinding": f"{_API}/validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicy": f"{_API}/validatingadmissionpolicies",
+}
 
 
-async def register(api: Api, wanted: Object, *, check: bool) -> list[str]:
-    """Make the live configuration as wanted; with `check` only say what would change.
+async def register(api: Api, wanted: Sequence[Object], *, check: bool) -> list[str]:
+    """Make the live objects as wanted and remove others of ours, which bear our label; with `check`
+    only say what would change.
 
-    Returns one line per change, none if the object is right.
+    Returns one line per change, none if everything is right.
 
     Raises:
-        ApiError, UnreachableError: as the API server said.
+        ApiError, UnreachableError: as the API server said; what came before it is done.
     """
-    would = "would be " if check else ""
+    lines = [line for item in wanted for line in await _ensure(api, item, check=check)]
+    names = {(item["kind"], item["metadata"]["name"]) for item in wanted}
+    for kind, collection in COLLECTIONS.items():
+        items, _ = await api.list(collection, {"labelSelector": f"{MANAGED_BY}={NAME}"})
+        for metadata in (item["metadata"] for item in items):
+            if (kind, metadata["name"]) in names:
+                continue
+            if not check:
+                await api.delete(f"{collection}/{metadata['name']}", uid=metadata["uid"])
+            lines.append(f"{kind} {metadata['name']}: {_would(check)}removed")
+    return lines
+
+
+async def _ensure(api: Api, wanted: Object, *, check: bool) -> list[str]:
+    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    path = f"{COLLECTIONS[kind]}/{name}"
     try:
-        live = await api.get(f"{_COLLECTION}/{NAME}")
+        live = await api.get(path)
     except ApiError as error:
         if error.status != 404:
             raise
         if not check:
-            await api.create(_COLLECTION, wanted)
-        return [f"MutatingWebhookConfiguration {NAME}: {would}created"]
-    changed = differences(live.get("webhooks"), wanted["webhooks"], "webhooks")
+            await api.create(COLLECTIONS[kind], wanted)
+        return [f"{kind} {name}: {_would(check)}created"]
+    body = _as_wanted(live, wanted)
+    changed = differences(live, body)
     if changed and not check:
-        # A merge patch replaces the list as a whole and keeps labels that others set.
-        version = live["metadata"]["resourceVersion"]
-        body = {"metadata": {"resourceVersion": version}, "webhooks": wanted["webhooks"]}
-        await api.patch(f"{_COLLECTION}/{NAME}", body)
-    return [f"MutatingWebhookConfiguration {NAME}: {would}changed: {path}" for path in changed]
+        # With the resourceVersion that was read: nobody's change in between is lost.
+        await api.replace(path, body)
+    return [f"{kind} {name}: {_would(check)}changed: {field}" for field in changed]
+
+
+def _as_wanted(live: Object, wanted: Object) -> Object:
+    """The live object with our part of it; labels and annotations of others stay."""
+    metadata = live["metadata"]
+    labels = {**(metadata.get("labels") or {}), **wanted["metadata"]["labels"]}
+    return {**live, **wanted, "metadata": {**metadata, "labels": labels}}
+
+
+def _would(check: bool) -> str:
+    return "would be " if check else ""

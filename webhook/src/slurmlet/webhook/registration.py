@@ -1,57 +1,62 @@
-"""The MutatingWebhookConfiguration that sends Services and pods to us. Pure."""
+"""What the API server must know so that objects are sent to us (docs/contracts.md, Registration).
+Pure: objects with every default of the API server written out, so that they can be compared."""
 
 import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-from slurmlet.contracts.names import ADMISSION_LABEL, PROTECTED_NAMESPACES
+from slurmlet.contracts.names import (
+    ADMISSION_LABEL,
+    HEADLESS_LABEL,
+    NODE_NAME,
+    PROTECTED_NAMESPACES,
+    SCHEDULER_NAME,
+    STATUS_ANNOTATIONS,
+)
+from slurmlet.webhook import guard
+from slurmlet.webhook.templates import BUILT_IN, Templates
 
-NAME = "slurmlet"
-TIMEOUT_SECONDS = 3
-"""An answer takes milliseconds, and every create waits for it: a dead webhook is said soon."""
-
+Object = dict[str, Any]
 Scope = Literal["all", "labelled"]
 """Which namespaces without a label are ours: all of them on our own control plane, none on a
 cluster that has other nodes."""
 
+NAME = "slurmlet"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+TIMEOUT_SECONDS = 3
+"""An answer takes milliseconds, and every create waits for it: a dead webhook is said soon."""
 
-def configuration(*, url: str, ca: bytes, scope: Scope) -> dict[str, Any]:
-    """The object, with every default of the API server written out, so that it can be compared."""
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": NAME},
-        "webhooks": [
-            _webhook(
-                "services",
-                operations=["CREATE", "UPDATE"],
-                conditions={
-                    # The API server makes it before any webhook can be up.
-                    "not-the-api-server": (
-                        '!(request.namespace == "default" && request.name == "kubernetes")'
-                    ),
-                    "not-external": (
-                        '!has(object.spec.type) || object.spec.type != "ExternalName"'
-                    ),
-                },
-                url=url,
-                ca=ca,
-                scope=scope,
-            ),
-            _webhook(
-                "pods",
-                operations=["CREATE"],
-                conditions={
-                    "not-a-mirror": (
-                        "!has(object.metadata.annotations) ||"
-                        ' !("kubernetes.io/config.mirror" in object.metadata.annotations)'
-                    )
-                },
-                url=url,
-                ca=ca,
-                scope=scope,
-            ),
-        ],
-    }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Where the webhook is, inside the cluster."""
+
+    namespace: str
+    name: str
+    port: int = 443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What registration depends on: where the webhook is (`https://ADDRESS:PORT` or a Service), the
+    authority of its certificate (PEM), and what is ours."""
+
+    at: str | Service
+    ca: bytes
+    scope: Scope = "all"
+    nodes: tuple[str, ...] = (NODE_NAME,)
+    templates: Templates = field(default_factory=lambda: BUILT_IN)
+
+
+def objects(site: Site) -> list[Object]:
+    """All that is registered, in the order in which it is made: what asks us comes last."""
+    wanted = [*guard.policies(site.nodes), _validating(site), _mutating(site)]
+    for item in wanted:
+        item["metadata"]["labels"] = {MANAGED_BY: NAME}
+    return wanted
 
 
 def differences(live: Any, wanted: Any, path: str = "") -> list[str]:
@@ -63,64 +68,184 @@ def differences(live: Any, wanted: Any, path: str = "") -> list[str]:
             for key in sorted(keys)
             for found in differences(live.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))
         ]
-    named = isinstance(live, list) and isinstance(wanted, list) and _names(live) and _names(wanted)
-    if named and _names(live) == _names(wanted):
-        pairs = zip(live, wanted, strict=True)
+    old, new = _by_name(live), _by_name(wanted)
+    if old and new and [*old] == [name for name in new if name in old]:
         return [
-            found for old, new in pairs for found in differences(old, new, f"{path}[{new['name']}]")
+            found
+            for name in new
+            for found in differences(old.get(name), new[name], f"{path}[{name}]")
         ]
     return [] if live == wanted else [path]
 
 
-def _names(items: list[Any]) -> list[str]:
-    return [item["name"] for item in items if isinstance(item, dict) and "name" in item]
+def _by_name(items: Any) -> dict[str, Any]:
+    """The items of a list that have names, or nothing."""
+    items = items if isinstance(items, list) else []
+    named = all(isinstance(item, dict) and "name" in item for item in items)
+    return {item["name"]: item for item in items} if named else {}
+
+
+def _mutating(site: Site) -> Object:
+    asked = partial(_webhook, site=site, path="/mutate")
+    services, pods, ours = [_rule(["services"])], [_rule(["pods"])], _ours(site.scope)
+    webhooks = [
+        # Let through unseen, a Service would get an address for life, and a pod no toleration.
+        asked("services", rules=services, conditions=_services(), selects=ours, failure="Fail"),
+        asked("pods", rules=pods, conditions=_pods(), selects=ours, failure="Fail"),
+    ]
+    if site.scope == "labelled":
+        webhooks.append(
+            asked(
+                "pods-by-name",
+                rules=pods,
+                conditions={**_pods(), "names-us": _names_us(site.nodes)},
+                selects=_switch("NotIn", ["disabled", "enabled"]),
+                # Nobody in such a namespace agreed to wait for us.
+                failure="Ignore",
+            )
+        )
+    for webhook in webhooks:
+        webhook["reinvocationPolicy"] = "IfNeeded"
+    return _configuration("MutatingWebhookConfiguration", webhooks)
+
+
+def _validating(site: Site) -> Object:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key in site.templates:
+        group, version, resource = key.split("/")
+        groups.setdefault((group, version), []).append(resource)
+    rules = [
+        _rule(resources, group=group, version=version)
+        for (group, version), resources in groups.items()
+    ]
+    webhook = _webhook(
+        "templates",
+        site=site,
+        path="/validate",
+        rules=rules,
+        conditions={
+            "not-being-deleted": "!has(object.metadata.deletionTimestamp)",
+            "without-controller": (
+                "!object.metadata.?ownerReferences.orValue([])"
+                ".exists(owner, owner.?controller.orValue(false))"
+            ),
+            "something-changed": (
+                'request.operation == "CREATE" || object.?spec != oldObject.?spec'
+                " || object.metadata.?annotations != oldObject.metadata.?annotations"
+            ),
+        },
+        selects=_ours(site.scope),
+        # It only says earlier what is said of each pod.
+        failure="Ignore",
+    )
+    return _configuration("ValidatingWebhookConfiguration", [webhook])
+
+
+def _services() -> dict[str, str]:
+    kept = f'.metadata.?labels[?"{HEADLESS_LABEL}"].orValue("") == "false"'
+    return {
+        # The API server makes it before any webhook can be up.
+        "not-the-api-server": '!(request.namespace == "default" && request.name == "kubernetes")',
+        # Resolver files hold its address; this is the label of all DNS add-ons.
+        "not-dns": 'object.metadata.?labels[?"k8s-app"].orValue("") != "kube-dns"',
+        "not-external": '!has(object.spec.type) || object.spec.type != "ExternalName"',
+        "not-being-deleted": "!has(object.metadata.deletionTimestamp)",
+        # One that changes sides is sent, and refused.
+        "not-opted-out": f'!(object{kept} && (request.operation == "CREATE" || oldObject{kept}))',
+    }
+
+
+def _pods() -> dict[str, str]:
+    return {
+        "not-a-mirror": (
+            '!("kubernetes.io/config.mirror" in object.metadata.?annotations.orValue({}))'
+        ),
+        # Everything else that changes in a pod never waits for us.
+        "created-or-status-changed": (
+            'request.operation == "CREATE"'
+            f" || {json.dumps(STATUS_ANNOTATIONS)}.exists(key,"
+            " object.metadata.?annotations[?key] != oldObject.metadata.?annotations[?key])"
+        ),
+    }
+
+
+def _names_us(nodes: Sequence[str]) -> str:
+    return (
+        f'object.spec.?schedulerName.orValue("") == "{SCHEDULER_NAME}"'
+        f' || object.spec.?nodeName.orValue("") in {json.dumps(nodes)}'
+    )
+
+
+def _ours(scope: Scope) -> Object:
+    if scope == "all":
+        return _switch("NotIn", ["disabled"])
+    return _switch("In", ["enabled"])
+
+
+def _switch(operator: str, values: list[str]) -> Object:
+    """Namespaces by their label; those that nobody touches are left out in any case."""
+    return {
+        "matchExpressions": [
+            {
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": sorted(PROTECTED_NAMESPACES),
+            },
+            {"key": ADMISSION_LABEL, "operator": operator, "values": values},
+        ]
+    }
+
+
+def _rule(resources: list[str], *, group: str = "", version: str = "v1") -> Object:
+    return {
+        "apiGroups": [group],
+        "apiVersions": [version],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": resources,
+        "scope": "Namespaced",
+    }
 
 
 def _webhook(
-    resource: str,
+    name: str,
     *,
-    operations: list[str],
-    conditions: dict[str, str],
-    url: str,
-    ca: bytes,
-    scope: Scope,
-) -> dict[str, Any]:
-    switch = (
-        {"key": ADMISSION_LABEL, "operator": "NotIn", "values": ["disabled"]}
-        if scope == "all"
-        else {"key": ADMISSION_LABEL, "operator": "In", "values": ["enabled"]}
-    )
+    site: Site,
+    path: str,
+    rules: list[Object],
+    conditions: Mapping[str, str],
+    selects: Object,
+    failure: Literal["Fail", "Ignore"],
+) -> Object:
     return {
-        "name": f"{resource}.slurmlet.io",
+        "name": f"{name}.slurmlet.io",
         "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": url, "caBundle": base64.b64encode(ca).decode()},
-        "rules": [
-            {
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": operations,
-                "resources": [resource],
-                "scope": "Namespaced",
-            }
-        ],
-        "namespaceSelector": {
-            "matchExpressions": [
-                {
-                    "key": "kubernetes.io/metadata.name",
-                    "operator": "NotIn",
-                    "values": sorted(PROTECTED_NAMESPACES),
-                },
-                switch,
-            ]
-        },
+        "clientConfig": _client_config(site, path),
+        "rules": rules,
+        "namespaceSelector": selects,
         "objectSelector": {},
         "matchConditions": [
-            {"name": name, "expression": expression} for name, expression in conditions.items()
+            {"name": condition, "expression": expression}
+            for condition, expression in conditions.items()
         ],
         "matchPolicy": "Equivalent",
-        # Let through unseen, a Service would get an address for life.
-        "failurePolicy": "Fail",
-        "reinvocationPolicy": "IfNeeded",
+        "failurePolicy": failure,
         "sideEffects": "None",
         "timeoutSeconds": TIMEOUT_SECONDS,
+    }
+
+
+def _client_config(site: Site, path: str) -> Object:
+    authority = {"caBundle": base64.b64encode(site.ca).decode()}
+    if isinstance(site.at, str):
+        return {"url": site.at + path, **authority}
+    service = {"namespace": site.at.namespace, "name": site.at.name, "port": site.at.port}
+    return {"service": {**service, "path": path}, **authority}
+
+
+def _configuration(kind: str, webhooks: list[Object]) -> Object:
+    return {
+        "apiVersion": guard.API_VERSION,
+        "kind": kind,
+        "metadata": {"name": NAME},
+        "webhooks": webhooks,
     }

@@ -6,8 +6,9 @@ from typing import Any
 
 from slurmlet.contracts.names import PROTECTED_NAMESPACES
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.webhook import pods, services
+from slurmlet.webhook import pods, services, templates
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
+from slurmlet.webhook.templates import BUILT_IN, Templates
 
 API_VERSION = "admission.k8s.io/v1"
 
@@ -44,9 +45,7 @@ def decode(body: bytes) -> Object:
 
 def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on any AdmissionRequest; kinds that are not ours pass unchanged."""
-    if request.get("subResource") or request.get("namespace") in PROTECTED_NAMESPACES:
-        return UNCHANGED
-    if request["operation"] not in ("CREATE", "UPDATE"):
+    if not _is_asked(request):
         return UNCHANGED
     kind = request["kind"]
     match (kind.get("group") or "", kind.get("version"), kind.get("kind")):
@@ -55,6 +54,20 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         case ("", "v1", "Pod"):
             return pods.mutate(request, policy)
     return UNCHANGED
+
+
+def validate(request: Object, policy: Snapshot, table: Templates = BUILT_IN) -> Decision:
+    """The decision on any AdmissionRequest for an object that makes pods, with the resources that
+    do so; others pass."""
+    return templates.validate(request, policy, table) if _is_asked(request) else UNCHANGED
+
+
+def _is_asked(request: Object) -> bool:
+    return (
+        not request.get("subResource")
+        and request.get("namespace") not in PROTECTED_NAMESPACES
+        and request["operation"] in ("CREATE", "UPDATE")
+    )
 
 
 def encode(uid: str, decision: Decision) -> dict[str, Any]:

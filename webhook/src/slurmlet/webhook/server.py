@@ -22,6 +22,7 @@ from slurmlet.webhook.certificate import Certificate
 from slurmlet.webhook.config import WebhookConfig
 from slurmlet.webhook.metrics import metrics_in
 from slurmlet.webhook.policyfile import PolicyFile
+from slurmlet.webhook.templates import Templates
 
 THREADS = 16
 """The API server opens as many connections as it has requests under way and keeps 25 of them."""
@@ -46,7 +47,13 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._app
 
 
-def serve(config: WebhookConfig, *, certificate: Certificate, plain: socket.socket) -> None:
+def serve(
+    config: WebhookConfig,
+    *,
+    templates: Templates,
+    certificate: Certificate,
+    plain: socket.socket,
+) -> None:
     """Serve until a signal ends the process, on `plain` what `status` has."""
     log_decisions()
     registry = CollectorRegistry()
@@ -70,7 +77,7 @@ def serve(config: WebhookConfig, *, certificate: Certificate, plain: socket.sock
         repeat(renew_certificate, seconds=certificates.POLL_SECONDS, stop=stop)
         status.serve(plain, pages)
 
-    app = create_app(policy.current, metrics)
+    app = create_app(policy.current, metrics, templates)
     _Server(app, settings(config, context=certificate.context, begin=begin)).run()
 
 

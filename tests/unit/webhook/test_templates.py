@@ -1,0 +1,284 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
+from slurmlet.contracts.wording import in_one
+from slurmlet.webhook.app import create_app
+from slurmlet.webhook.decision import UNCHANGED, Decision
+from slurmlet.webhook.metrics import metrics_in
+from slurmlet.webhook.templates import BUILT_IN, MOST, TemplatesError, validate, with_custom
+
+GOOD, BAD, WORSE = ({"slurmlet.io/time": value} for value in ("5", "soon", "later"))
+SAID = "annotation slurmlet.io/time: value 'soon' is not valid for --time; see sbatch(1)"
+PATHS = {resource: ".".join(path) for resource, (path,) in BUILT_IN.items()}
+DENYING = sorted(BUILT_IN.keys() - {"apps/v1/daemonsets"})
+KINDS = {
+    "deployments": "Deployment",
+    "statefulsets": "StatefulSet",
+    "daemonsets": "DaemonSet",
+    "replicasets": "ReplicaSet",
+    "jobs": "Job",
+    "cronjobs": "CronJob",
+}
+TOLERATES = [{"key": "slurmlet.io/slurm", "operator": "Exists"}]
+
+
+def template(annotations: Any = None, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"annotations": annotations or {}}, "spec": {"containers": [], **spec}}
+
+
+def item(resource: str, made: Any, *, metadata: Any = None, **spec: Any) -> dict[str, Any]:
+    body = {"template": made, **spec}
+    if resource == "batch/v1/cronjobs":
+        body = {"jobTemplate": {"spec": body}}
+    return {"metadata": metadata or {"name": "web"}, "spec": body}
+
+
+def decide(
+    new: Any, old: Any = None, *, resource: str = "apps/v1/deployments", **more: Any
+) -> Decision:
+    group, version, name = resource.split("/")
+    request = {
+        "operation": "CREATE" if old is None else "UPDATE",
+        "namespace": "alice",
+        "resource": {"group": group, "version": version, "resource": name},
+        "kind": {"kind": KINDS.get(name, name)},
+        "object": new,
+        "oldObject": old,
+    }
+    return validate(request, NOTHING_KNOWN, **more)
+
+
+@pytest.mark.parametrize("resource", DENYING)
+def test_a_bad_template_is_refused_by_its_path(resource: str) -> None:
+    assert decide(item(resource, template(BAD)), resource=resource) == Decision(
+        denial=f"{PATHS[resource]}: {SAID}"
+    )
+    assert decide(item(resource, template(GOOD)), resource=resource) == UNCHANGED
+
+
+@pytest.mark.parametrize("resource", DENYING)
+def test_an_update_is_judged_only_where_the_template_changed(resource: str) -> None:
+    good, bad = (item(resource, template(each)) for each in (GOOD, BAD))
+    assert decide(bad, good, resource=resource).denial == f"{PATHS[resource]}: {SAID}"
+    assert decide(good, bad, resource=resource) == UNCHANGED
+    scaled = item(resource, template(BAD), replicas=3, metadata={"annotations": {"note": "x"}})
+    assert decide(scaled, bad, resource=resource) == UNCHANGED
+
+
+def test_what_was_wrong_before_is_only_warned_of() -> None:
+    old, back = (item("apps/v1/deployments", template(each)) for each in (BAD, WORSE))
+    decision = decide(back, old)
+    assert decision.denial is None
+    assert "value 'later' is not valid" in decision.warnings[0]
+    more = item("apps/v1/deployments", template({**WORSE, "slurmlet.io/mem": "much"}))
+    decision = decide(more, old)
+    assert decision.denial is not None
+    assert decision.denial.startswith("spec.template: annotation slurmlet.io/mem: value 'much'")
+    assert "'later'" in decision.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+        {"ownerReferences": [{"kind": "A"}, {"kind": "B", "controller": True}]},
+    ],
+)
+def test_what_is_deleted_or_a_controllers_is_let_be(metadata: dict[str, Any]) -> None:
+    bad = item("apps/v1/replicasets", template(BAD), metadata=metadata)
+    assert decide(bad, resource="apps/v1/replicasets") == UNCHANGED
+
+
+def test_an_owner_that_does_not_control_changes_nothing() -> None:
+    owners = {"ownerReferences": [{"kind": "A", "controller": False}, {"kind": "B"}]}
+    assert decide(item("apps/v1/deployments", template(BAD), metadata=owners)).denial
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("", True),
+        ("default-scheduler", True),
+        ("slurmlet-scheduler", True),
+        ("volcano", False),
+    ],
+)
+def test_a_template_of_another_scheduler_is_left_alone(name: str, ours: bool) -> None:
+    made = template(BAD, schedulerName=name)
+    job = item("batch/v1/jobs", made, activeDeadlineSeconds=9)
+    assert (decide(job, resource="batch/v1/jobs") != UNCHANGED) is ours
+
+
+def test_a_daemon_set_is_warned_of_only_where_it_tolerates_our_taint() -> None:
+    daemons = item("apps/v1/daemonsets", template(BAD, tolerations=TOLERATES))
+    assert decide(daemons, resource="apps/v1/daemonsets") == Decision(
+        warnings=(f"spec.template: {SAID}",)
+    )
+    for tolerations in (None, [{"key": "gpu", "operator": "Exists"}]):
+        elsewhere = item("apps/v1/daemonsets", template(BAD, tolerations=tolerations))
+        assert decide(elsewhere, resource="apps/v1/daemonsets") == UNCHANGED
+
+
+def test_what_pods_will_be_warned_of_is_said_here() -> None:
+    made = template({"slurm.hpk.io/flags": "--time=5"})
+    assert decide(item("apps/v1/deployments", made)).warnings == (
+        "spec.template: annotation slurm.hpk.io/flags is deprecated; use slurmlet.io/flags",
+    )
+
+
+@pytest.mark.parametrize(
+    ("resource", "at"),
+    [("batch/v1/jobs", "spec"), ("batch/v1/cronjobs", "spec.jobTemplate.spec")],
+)
+def test_a_jobs_deadline_is_warned_of_when_it_is_set(resource: str, at: str) -> None:
+    job = item(resource, template(), activeDeadlineSeconds=600)
+    (warning,) = decide(job, resource=resource).warnings
+    assert warning.startswith(f"{at}.activeDeadlineSeconds: 600 seconds")
+    assert f"use {at}.template.spec.activeDeadlineSeconds" in warning
+    assert decide(job, job, resource=resource) == UNCHANGED
+    assert decide(job, item(resource, template()), resource=resource).warnings == (warning,)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "warned"), [(None, False), (600, False), (599, True), (3600, False), ("60", False)]
+)
+def test_a_rollouts_time_is_warned_of_if_it_is_short(seconds: Any, warned: bool) -> None:
+    deployment = item("apps/v1/deployments", template(), progressDeadlineSeconds=seconds)
+    assert bool(decide(deployment).warnings) is warned
+    assert decide(deployment, deployment) == UNCHANGED
+
+
+def test_annotations_beside_the_template_are_said_once() -> None:
+    annotations = {"slurmlet.io/time": "5", "slurm.hpk.io/flags": "-t1", "note": "x"}
+    old = item("apps/v1/deployments", template(), metadata={"annotations": annotations})
+    assert decide(old).warnings == tuple(
+        f"metadata.annotations[{key}]: {value!r} has no effect on a Deployment; move it to"
+        " spec.template.metadata.annotations"
+        for key, value in [("slurmlet.io/time", "5"), ("slurm.hpk.io/flags", "-t1")]
+    )
+    changed = {"annotations": {**annotations, "slurmlet.io/time": "6"}}
+    (warning,) = decide(item("apps/v1/deployments", template(), metadata=changed), old).warnings
+    assert "slurmlet.io/time" in warning
+
+
+CUSTOM = with_custom(
+    {
+        "batch.example.org/v1/trainings": [
+            "spec.groups[*].template",
+            "spec.roles.*.template",
+            "spec.driver",
+        ]
+    }
+)
+
+
+def test_custom_resources_are_judged_at_each_of_their_paths() -> None:
+    training = {
+        "spec": {
+            "groups": [{"template": template(GOOD)}, {"template": template(BAD)}, 7],
+            "roles": {"head": {"template": template(BAD)}, "tail": None},
+            "driver": template(BAD),
+        }
+    }
+    resource = "batch.example.org/v1/trainings"
+    denial = decide(training, resource=resource, templates=CUSTOM).denial
+    assert denial == in_one(
+        [
+            f"{at}: {SAID}"
+            for at in ("spec.groups[1].template", "spec.roles.head.template", "spec.driver")
+        ]
+    )
+    assert decide(training, resource=resource) == UNCHANGED
+    assert decide(training, training, resource=resource, templates=CUSTOM) == UNCHANGED
+
+
+def test_an_answer_is_bounded() -> None:
+    groups = [{"template": template(BAD)}] * 1000
+    resource = "batch.example.org/v1/trainings"
+    decision = decide({"spec": {"groups": groups}}, resource=resource, templates=CUSTOM)
+    assert decision.denial is not None
+    assert decision.denial.count("see sbatch(1)") == MOST
+    assert decision.denial.endswith(f"; and {1000 - MOST} more")
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "said"),
+    [
+        ("Training", "spec.template", "'Training' is no resource; write GROUP/VERSION/RESOURCE"),
+        ("example.org/v1/Training", "spec.template", "is no resource"),
+        ("example.org/v1/trainings", "spec[0].template", "'spec[0].template' is no path; write"),
+        ("example.org/v1/trainings", "", "'' is no path"),
+        ("example.org/v1/trainings", "$.spec", "is no path"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_so(key: str, path: str, said: str) -> None:
+    with pytest.raises(TemplatesError) as error:
+        with_custom({key: [path]})
+    assert said in str(error.value)
+
+
+def test_the_server_answers_reviews_of_templates() -> None:
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "operation": "CREATE",
+            "namespace": "alice",
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "object": item("apps/v1/deployments", template(BAD)),
+        },
+    }
+    client = create_app(Snapshot, metrics_in(CollectorRegistry())).test_client()
+    answer = client.post("/validate", json=review).get_json()["response"]
+    assert answer["allowed"] is False
+    assert answer["status"]["message"] == f"spec.template: {SAID}"
+    review["request"] |= {"subResource": "scale"}  # type: ignore[operator]
+    assert client.post("/validate", json=review).get_json()["response"]["allowed"] is True
+
+
+NAMES = st.sampled_from(
+    [
+        *["metadata", "spec", "template", "annotations", "ownerReferences", "controller"],
+        *["containers", "tolerations", "groups", "jobTemplate", "activeDeadlineSeconds", "limits"],
+        *["resources", "slurmlet.io/time", "slurmlet.io/flags", "initContainers", "schedulerName"],
+    ]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=16,
+)
+TEMPLATES = st.fixed_dictionaries({"metadata": JSON, "spec": JSON}) | JSON
+OBJECTS = JSON | st.builds(
+    lambda made, metadata: {
+        "metadata": metadata,
+        "spec": {"template": made, "groups": [{"template": made}], "driver": made},
+    },
+    TEMPLATES,
+    JSON,
+)
+
+
+@given(
+    new=OBJECTS,
+    old=OBJECTS,
+    resource=st.sampled_from([*BUILT_IN, *CUSTOM, "v1/x/y"]),
+)
+def test_any_object_is_answered(new: Any, old: Any, resource: str) -> None:
+    assert decide(new, resource=resource, templates=CUSTOM).patch == ()
+    decision = decide(new, old, resource=resource, templates=CUSTOM)
+    assert decision.denial is None or decision.denial.strip()
+    unchanged = decide(new, new, resource=resource, templates=CUSTOM)
+    assert unchanged.denial is None
+
+
+@given(request=st.dictionaries(st.sampled_from(["object", "oldObject", "resource", "kind"]), JSON))
+def test_any_request_is_answered(request: dict[str, Any]) -> None:
+    assert validate(request, NOTHING_KNOWN).patch == ()

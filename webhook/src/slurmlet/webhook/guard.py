@@ -1,0 +1,274 @@
+"""ValidatingAdmissionPolicies that guard our annotations on pods, and refuse what a pod on our node
+cannot have (docs/contracts.md, Guard). Pure.
+
+The API server evaluates them itself: no kubelet, scheduler or controller ever waits for us.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES
+from slurmlet.contracts.annotations import FLAGS_ONLY, OPTIONS
+from slurmlet.contracts.names import (
+    ENGINE_ANNOTATION,
+    FLAGS_ANNOTATION,
+    INIT_ANNOTATION,
+    NAMESPACE_PREFIX,
+    PREFIX,
+    PROTECTED_NAMESPACES,
+    REQUEST_ANNOTATION,
+    STATUS_ANNOTATIONS,
+    STATUS_PREFIX,
+)
+
+Object = dict[str, Any]
+
+API_VERSION = "admissionregistration.k8s.io/v1"
+STATUS, BOUND, BINDINGS = "status.slurmlet.io", "bound-pods.slurmlet.io", "bindings.slurmlet.io"
+SHOWN = 60
+"""Characters of a value that a denial shows: a message of more than 5 KiB would not be shown."""
+
+FEW = 1000
+"""Annotations of which each is looked at. CEL takes quadratic time for a walk over many (cel-go
+v0.26, refValStack.drop), and 256 KiB hold 87,000: about ten seconds for each walk."""
+
+_SUBRESOURCES = ("pods/status", "pods/ephemeralcontainers", "pods/resize")
+_EVERYWHERE: Object = {}
+_NOT_PROTECTED: Object = {
+    "matchExpressions": [
+        {
+            "key": "kubernetes.io/metadata.name",
+            "operator": "NotIn",
+            "values": sorted(PROTECTED_NAMESPACES),
+        }
+    ]
+}
+
+_ANNOTATIONS_CHANGED = (
+    'request.operation == "CREATE"'
+    " || object.metadata.?annotations != oldObject.metadata.?annotations"
+)
+_NOT_THE_AGENT = (
+    '!(request.operation == "UPDATE" && has(oldObject.spec.nodeName)'
+    ' && request.userInfo.username == "system:node:" + oldObject.spec.nodeName'
+    ' && has(request.userInfo.groups) && "system:nodes" in request.userInfo.groups)'
+)
+
+_OURS_TO_WRITE = f'k.startsWith("{STATUS_PREFIX}")'
+_ALIASES = (*FLAG_ALIASES, *ALIASES)
+_ASKS_SLURM = (
+    f'k.startsWith("{PREFIX}") || k.startsWith("{NAMESPACE_PREFIX}") || k in {json.dumps(_ALIASES)}'
+)
+_KEYS = (
+    *(PREFIX + name for name in OPTIONS if name not in FLAGS_ONLY),
+    ENGINE_ANNOTATION,
+    FLAGS_ANNOTATION,
+    INIT_ANNOTATION,
+)
+_ASKING = (*_KEYS, *(f"ns.{key}" for key in _KEYS), *_ALIASES)
+_NOT_TOUCHED = "variables.touched.size() == 0"
+
+
+def policies(nodes: Sequence[str]) -> list[Object]:
+    """The policies and their bindings, with every default of the API server written out, so that
+    they can be compared; `nodes` are the names of our virtual nodes."""
+    guards = (_status(), _bound(nodes), _bindings())
+    return [*guards, *(_bind(guard["metadata"]["name"]) for guard in guards)]
+
+
+def _status() -> Object:
+    """Of a pod in any namespace: whatever its namespace's label says now, it can come to our node,
+    and the agent believes these annotations there."""
+    return _policy(
+        STATUS,
+        resources={("CREATE", "UPDATE"): ["pods"], ("UPDATE",): [*_SUBRESOURCES]},
+        namespaces=_EVERYWHERE,
+        conditions={
+            "annotations-changed": _ANNOTATIONS_CHANGED,
+            "not-the-agent": _NOT_THE_AGENT,
+        },
+        variables=_touched(
+            _OURS_TO_WRITE,
+            known=STATUS_ANNOTATIONS,
+            # The webhook writes it, after it removed what the pod's author wrote.
+            unless=f'request.operation == "CREATE" && k == "{REQUEST_ANNOTATION}"',
+        ),
+        validations=[
+            _validation(
+                _NOT_TOUCHED,
+                says="metadata.annotations[{variables.key}]: cannot be {variables.change}, because"
+                f" only slurmlet writes what is below {STATUS_PREFIX}; leave that annotation to"
+                " slurmlet",
+            )
+        ],
+    )
+
+
+def _bound(nodes: Sequence[str]) -> Object:
+    """Of a pod on our node, which is one of ours whatever its namespace's label says."""
+    again = "delete and re-create the pod"
+    return _policy(
+        BOUND,
+        resources={("UPDATE",): ["pods", *_SUBRESOURCES]},
+        namespaces=_NOT_PROTECTED,
+        conditions={
+            "on-our-node": f'oldObject.spec.?nodeName.orValue("") in {json.dumps(nodes)}',
+            "not-the-agent": _NOT_THE_AGENT,
+        },
+        variables=[
+            *_touched(_ASKS_SLURM, known=_ASKING),
+            _variable("node", "oldObject.spec.nodeName"),
+            _variable("of", 'has(request.subResource) ? request.subResource : ""'),
+            _variable(
+                "resized",
+                '(variables.of != "resize" ? [] : object.spec.containers'
+                '.filter(c, !(c in oldObject.spec.containers)).map(c, c.name)) + ["*"]',
+            ),
+            _variable(
+                "attached",
+                '(variables.of != "ephemeralcontainers" ? []'
+                ' : object.spec.?ephemeralContainers.orValue([]).map(c, c.name)) + ["*"]',
+            ),
+        ],
+        validations=[
+            _validation(
+                _NOT_TOUCHED,
+                says="metadata.annotations[{variables.key}]: cannot be {variables.change}, because"
+                " a pod keeps what it asks of Slurm once it is bound to node {variables.node};"
+                f" {again}",
+            ),
+            _validation(
+                'variables.of != "resize"',
+                says="spec.containers[{variables.resized[0]}].resources: cannot change on node"
+                " {variables.node}, because Slurm cannot change the size of a job;"
+                f" {again} with the resources that it needs",
+            ),
+            _validation(
+                'variables.of != "ephemeralcontainers"',
+                says="spec.ephemeralContainers[{variables.attached[0]}]: cannot be added on node"
+                " {variables.node}, which does not run such containers yet; run a step in the"
+                " pod: srun --k8s-pod={request.namespace}/{request.name}",
+            ),
+        ],
+    )
+
+
+def _bindings() -> Object:
+    """The API server merges the annotations of a binding into the pod, and asks nobody again."""
+    return _policy(
+        BINDINGS,
+        resources={("CREATE",): ["pods/binding", "bindings"]},
+        namespaces=_EVERYWHERE,
+        conditions={"has-annotations": "has(object.metadata.annotations)"},
+        variables=_touched(
+            f"{_OURS_TO_WRITE} || {_ASKS_SLURM}", known=(*STATUS_ANNOTATIONS, *_ASKING)
+        ),
+        validations=[
+            _validation(
+                _NOT_TOUCHED,
+                says="metadata.annotations[{variables.key}]: cannot be {variables.change} by a"
+                " binding, because the pod was admitted without it; bind the pod without that"
+                " annotation",
+            )
+        ],
+    )
+
+
+def _touched(about: str, *, known: Sequence[str], unless: str = "false") -> list[Object]:
+    """Variables: `touched`, the keys that the CEL condition `about` picks and that were changed;
+    `key`, the first of them by name, and `change`, what becomes of it.
+
+    `unless` picks keys that may be written. Of a pod with more than `FEW` annotations only the
+    `known` keys are looked at: all that anybody reads.
+    """
+    value = "variables.value"
+    shown = f'{value}.size() > {SHOWN} ? {value}.substring(0, {SHOWN}) + "..." : {value}'
+    return [
+        _variable("after", "object.metadata.?annotations.orValue({})"),
+        _variable(
+            "before",
+            'request.operation == "CREATE" ? {} : oldObject.metadata.?annotations.orValue({})',
+        ),
+        _variable(
+            "keys",
+            f"variables.before.size() + variables.after.size() > {FEW} ? {json.dumps(known)}"
+            " : variables.before.map(k, k) + variables.after.map(k, k)",
+        ),
+        _variable(
+            "touched",
+            f"variables.keys.filter(k, ({about}) && variables.before[?k] != variables.after[?k]"
+            f" && !({unless}))",
+        ),
+        _variable("key", 'variables.touched.size() == 0 ? "" : variables.touched.min()'),
+        _variable("value", 'variables.after[?variables.key].orValue("")'),
+        _variable(
+            "change",
+            f'!(variables.key in variables.after) ? "removed" : "set to " + strings.quote({shown})',
+        ),
+    ]
+
+
+def _variable(name: str, expression: str) -> Object:
+    return {"name": name, "expression": expression}
+
+
+def _validation(expression: str, *, says: str) -> Object:
+    """`says` is a sentence with CEL in braces."""
+    parts = re.split(r"\{(.+?)\}", says)
+    texts = [json.dumps(part) if index % 2 == 0 else part for index, part in enumerate(parts)]
+    return {
+        "expression": expression,
+        "messageExpression": " + ".join(text for text in texts if text != '""'),
+        "reason": "Forbidden",
+    }
+
+
+def _policy(
+    name: str,
+    *,
+    resources: Mapping[tuple[str, ...], list[str]],
+    namespaces: Object,
+    conditions: Mapping[str, str],
+    variables: list[Object],
+    validations: list[Object],
+) -> Object:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "matchPolicy": "Equivalent",
+                "namespaceSelector": namespaces,
+                "objectSelector": {},
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": list(operations),
+                        "resources": names,
+                        "scope": "Namespaced",
+                    }
+                    for operations, names in resources.items()
+                ],
+            },
+            "matchConditions": [
+                {"name": condition, "expression": expression}
+                for condition, expression in conditions.items()
+            ],
+            "variables": variables,
+            "validations": validations,
+        },
+    }
+
+
+def _bind(name: str) -> Object:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
