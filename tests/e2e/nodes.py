@@ -88,9 +88,9 @@ def state(lab: Lab, node: str) -> str:
 
 
 def usable(lab: Lab) -> bool:
-    """No node is drained or down, whatever jobs do there."""
+    """No node is drained or down, whatever jobs do there or are planned for it."""
     out = lab.run("ctl", ["timeout", "30", "sinfo", "-h", "-N", "-o", "%t"]).stdout.split()
-    return all(word.rstrip("+") in ("idle", "mix", "alloc", "comp") for word in out)
+    return all(word.rstrip("+-") in ("idle", "mix", "alloc", "comp", "plnd") for word in out)
 
 
 def wait_idle(lab: Lab, node: str, *, seconds: float = 120) -> None:

@@ -90,6 +90,18 @@ def write_map(lab: Lab, text: str, *, mode: str = "0644") -> None:
     lab.run("ctl", ["sh", "-c", script], input=text)
 
 
+def wait_until_mapped(lab: Lab, namespace: str) -> None:
+    """Until the webhook, which is told of a map within seconds, takes pods of a namespace."""
+    item = json.dumps(pods.manifest("mapped", "true"))
+    create = ["-n", namespace, "create", "--dry-run=server", "-f", "-"]
+    pods.until(
+        lambda: lab.kubectl("root", *create, input=item, check=False),
+        lambda done: done.returncode == 0,
+        seconds=60,
+        what=f"the webhook's word for pods of {namespace}",
+    )
+
+
 def restore_map(lab: Lab) -> None:
     # A roll-out restarts what started before something that it reads was changed.
     lab.run("ctl", ["sh", "-c", f"[ ! -e {KEPT} ] || mv {KEPT} {MAP}"])

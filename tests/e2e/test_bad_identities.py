@@ -96,6 +96,7 @@ def site(lab: Lab) -> Iterator[Site]:
         people.add(lab, PEOPLE)
         good = before + "".join(entry(namespace, user=user) for namespace, user in USERS.items())
         people.write_map(lab, good)
+        people.wait_until_mapped(lab, "t-nologin")
         single = [pod_of(namespace) for namespace in USERS if namespace != "t-moved"]
         stopped = pods.manifest("bi-stopped", "sleep", "3600", **QUICK)
         stopped = people.in_namespace("bob", labelled(stopped))

@@ -1,5 +1,6 @@
 """One pod, from kubectl apply to its accounting row."""
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -212,21 +213,15 @@ def test_bob_reaches_nothing_of_alice(lab: Lab, clean: list[str]) -> None:
 
 
 def test_an_unmapped_namespace_is_told_so(lab: Lab) -> None:
+    """At once; the agent says the same of pods that the webhook did not see (B26)."""
     lab.kubectl("root", "create", "namespace", "stranger")
     try:
-        pod = pods.manifest("lost", "true")
-        pod["metadata"]["namespace"] = "stranger"
-        pods.create(lab, pod, user="root")
-
-        def told(text: str) -> bool:
-            return "identity map" in text
-
-        pods.until(
-            lambda: lab.kubectl("root", "-n", "stranger", "describe", "pod", "lost").stdout,
-            told,
-            seconds=60,
-            what="a reason on the pod",
-        )
+        item = json.dumps(pods.manifest("lost", "true"))
+        create = ("-n", "stranger", "create", "-f", "-")
+        refused = lab.kubectl("root", *create, input=item, check=False)
+        assert refused.returncode != 0
+        said = "namespace 'stranger' is not mapped to a Unix user; ask the administrator"
+        assert said in refused.stderr
     finally:
         lab.kubectl("root", "delete", "namespace", "stranger", "--timeout=60s")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e import pods, upstream
+from tests.e2e import people, pods, upstream
 from tests.e2e.conftest import ADMIN, ROOT, Lab
 
 from slurmlab.names import REGISTRY
@@ -57,6 +57,7 @@ def open_node(lab: Lab) -> Iterator[None]:
     before = lab.run("ctl", ["cat", IDENTITIES]).stdout
     shared = before.replace('user = "alice"\n', 'user = "alice"\nsharedTrust = true\n')
     set_identities(lab, shared + EVERYONE)
+    people.wait_until_mapped(lab, "default")
     lab.kubectl("root", "taint", "node", "slurm", f"{TAINT}:NoSchedule-")
     try:
         yield
