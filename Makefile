@@ -125,12 +125,15 @@ conformance: provision ## Kubernetes' own specs in the lab, those that take minu
 
 # --- figures -------------------------------------------------------------------------------------
 
-.PHONY: bench-join bench-start
+.PHONY: bench-join bench-start bench-webhook
 bench-join: provision ## Measure joins, prologs and the pods' network in the lab; prints docs/figures.md's table
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench --lab $(LAB) --joins $(JOINS)
 
 bench-start: provision ## Measure how pods start, speak and end in the lab; WRITE=1: into docs/figures.md
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench.start --lab $(LAB) $(if $(WRITE),--write)
+
+bench-webhook: dev ## Measure what admission adds to requests, beside a no-op in Go; WRITE=1: into docs/figures.md
+	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench.webhook $(if $(WRITE),--write)
 
 # --- the lab and the demo -------------------------------------------------------------------------
 

@@ -1,0 +1,3 @@
+module slurmlet/tests/bench/admission
+
+go 1.26.0
