@@ -77,25 +77,14 @@ class Release:
 
     def helm(self, *arguments: str) -> None:
         owner = "root" if self.chart in BY_ADMIN else self.user
-        homes = ("HOME", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
-        command = [
-            *("nsenter", f"--net={Place(name=self.lab.name).hub}"),
-            str(helm.program(self.program)),
+        helm.run(
+            self.program,
             *arguments,
-            f"--kubeconfig={self.directory / owner}",
-            f"--namespace={self.user}",
-        ]
-        done = subprocess.run(
-            command,
-            env=dict.fromkeys(homes, str(self.directory / "home" / self.name)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=330,
-            check=False,
+            kubeconfig=self.directory / owner,
+            namespace=self.user,
+            home=self.directory / "home" / self.name,
+            inside=("nsenter", f"--net={Place(name=self.lab.name).hub}"),
         )
-        assert done.returncode == 0, f"helm {arguments[0]}: {done.stdout[-2000:]}"
 
     def change(self, verb: str, *arguments: str) -> None:
         self.helm(verb, self.name, *arguments, "--wait", "--timeout=300s")

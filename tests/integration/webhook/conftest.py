@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.integration.webhook.writers import KUBECTL, Helm, Kubectl, Writer
-from tests.tools import helm
 
 from slurmlet.controlplane.run import ControlPlane, free_ports
 
@@ -95,7 +94,7 @@ def make_writer(
         if kind in KUBECTL:
             return Kubectl(run=kubectl, kind=kind, manager=manager)
         return Helm(
-            program=helm.program(kind),
+            kind=kind,
             kubeconfig=control_plane.user_conf("alice"),
             directory=tmp_path / manager,
             release=manager,

@@ -1,11 +1,12 @@
 """Who writes objects to the API server: kubectl's commands and Helm, each as a field manager."""
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from tests.tools import helm
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -69,9 +70,9 @@ class Kubectl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Helm:
-    """A release of Helm; `program` is the binary of one version."""
+    """A release of Helm; `kind` is its version, as in HELM."""
 
-    program: Path
+    kind: str
     kubeconfig: Path
     directory: Path
     release: str
@@ -95,15 +96,10 @@ class Helm:
         (templates / "all.yaml").write_text("\n---\n".join(map(json.dumps, objects)))
 
     def _run(self, *arguments: str) -> None:
-        homes = ("HOME", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
-        done = subprocess.run(
-            [self.program, *arguments, f"--kubeconfig={self.kubeconfig}", "--namespace=alice"],
-            env=dict.fromkeys(homes, str(self.directory / ".helm")),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
+        helm.run(
+            self.kind,
+            *arguments,
+            kubeconfig=self.kubeconfig,
+            namespace="alice",
+            home=self.directory / ".helm",
         )
-        assert done.returncode == 0, done.stdout

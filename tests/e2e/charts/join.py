@@ -1,3 +1,5 @@
+"""Registers with SERVER again and again, as workers and executors do."""
+
 import os
 import time
 import urllib.request
