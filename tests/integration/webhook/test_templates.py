@@ -1,5 +1,5 @@
 """What is said of objects that make pods, on the real API server, and what of them goes on when the
-policy has changed under them: here a namespace that was switched off while they were made."""
+policy has changed under them."""
 
 import json
 import time
@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.integration.webhook.conftest import Webhook
+
+from slurmlet.contracts.identity import Identity, IdentityMap
+from slurmlet.contracts.policy import Snapshot, encode
 
 Kubectl = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -99,6 +103,24 @@ def _until(ask: Callable[[], str], wanted: str) -> None:
         time.sleep(0.2)
 
 
+@pytest.fixture
+def publish(webhook: Webhook, alice: Kubectl) -> Iterator[Callable[..., None]]:
+    """publish(*ACCOUNTS): what the administrator's map permits alice from now on."""
+    probe = ("create", "--dry-run=server", "-f", "-")
+
+    def run(*accounts: str) -> None:
+        identities = IdentityMap(namespaces={"alice": Identity(user="alice", accounts=accounts)})
+        known = Snapshot(written=time.time(), identities=identities if accounts else None)
+        webhook.policy.write_text(encode(known))
+        other = workload("Deployment", {"slurmlet.io/account": "other"})
+        other["metadata"]["name"] = "probe"
+        said = f"use {', '.join(accounts)}" if accounts else "created"
+        _until(lambda: alice(*probe, of=other, fails=None), said)
+
+    yield run
+    run()
+
+
 KINDS = {
     "Deployment": "spec.template",
     "StatefulSet": "spec.template",
@@ -153,6 +175,27 @@ def test_what_became_invalid_stays_usable(alice: Kubectl) -> None:
     assert "denied the request: spec.template: annotation slurmlet.io/mem: value 'much'" in output
     alice("delete", "deployment/web", "--cascade=foreground", f"--timeout={SECONDS}s")
     assert "not found" in alice("get", "deployment/web", fails=True)
+
+
+@pytest.mark.claim("W78")
+def test_a_map_that_shrinks_stops_no_deployment(
+    alice: Kubectl, publish: Callable[..., None]
+) -> None:
+    publish("phys", "chem")
+    alice("apply", "-f", "-", of=workload("Deployment", {"slurmlet.io/account": "phys"}))
+    second = {"slurmlet.io/account": "phys", "slurmlet.io/time": "5"}
+    alice("apply", "-f", "-", of=workload("Deployment", second))
+    publish("chem")
+    said = "account 'phys' is not permitted to this namespace; use chem"
+    assert "Warning" not in alice("scale", "deployment/web", "--replicas=2")
+    replicas = '{"spec": {"replicas": 3}}'
+    alice("patch", "deployment/web", "--subresource=scale", "--type=merge", "-p", replicas)
+    alice("annotate", "deployment/web", "note=x")
+    assert f"Warning: spec.template: {said}" in alice("rollout", "undo", "deployment/web")
+    other = workload("Deployment", second)
+    other["metadata"]["name"] = "other"
+    assert f"spec.template: {said}" in alice("create", "-f", "-", of=other, fails=True)
+    alice("delete", "deployment/web", "--cascade=foreground", f"--timeout={SECONDS}s")
 
 
 @pytest.mark.claim("W78")
