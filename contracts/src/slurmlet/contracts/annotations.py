@@ -84,7 +84,9 @@ SHORT_OPTIONS: Mapping[str, str] = {
 
 MAX_FLAGS_LENGTH = 4096
 _SETTINGS = (ENGINE_ANNOTATION, FLAGS_ANNOTATION, INIT_ANNOTATION)
-_KNOWN = {key.removeprefix(PREFIX) for key in _SETTINGS} | (OPTIONS.keys() - FLAGS_ONLY)
+KEYS = (*(PREFIX + name for name in OPTIONS if name not in FLAGS_ONLY), *_SETTINGS)
+"""All keys that are read below `PREFIX`, and of a namespace below `NAMESPACE_PREFIX`."""
+_KNOWN = {key.removeprefix(PREFIX) for key in KEYS}
 _LISTS = frozenset({"partition", "reservation", "gres", "licenses", "mail-type", *FLAGS_ONLY})
 _SIZE = re.compile(r"([0-9]+)([KMGT])(?:i?B|i)?", re.IGNORECASE)
 

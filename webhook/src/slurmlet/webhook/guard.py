@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES
-from slurmlet.contracts.annotations import FLAGS_ONLY, OPTIONS
+from slurmlet.contracts.annotations import KEYS
 from slurmlet.contracts.names import (
-    ENGINE_ANNOTATION,
-    FLAGS_ANNOTATION,
-    INIT_ANNOTATION,
     NAMESPACE_PREFIX,
     PREFIX,
     PROTECTED_NAMESPACES,
@@ -61,13 +58,7 @@ _ALIASES = (*FLAG_ALIASES, *ALIASES)
 _ASKS_SLURM = (
     f'k.startsWith("{PREFIX}") || k.startsWith("{NAMESPACE_PREFIX}") || k in {json.dumps(_ALIASES)}'
 )
-_KEYS = (
-    *(PREFIX + name for name in OPTIONS if name not in FLAGS_ONLY),
-    ENGINE_ANNOTATION,
-    FLAGS_ANNOTATION,
-    INIT_ANNOTATION,
-)
-_ASKING = (*_KEYS, *(f"ns.{key}" for key in _KEYS), *_ALIASES)
+_ASKING = (*KEYS, *(f"ns.{key}" for key in KEYS), *_ALIASES)
 _NOT_TOUCHED = "variables.touched.size() == 0"
 
 
