@@ -111,8 +111,9 @@ steps leave behind.
 
 ## Defaults of a namespace
 
-What stands under `{names.NAMESPACE_PREFIX}` on a pod comes from its namespace: the same keys, which
-count where the pod's spec and its own annotations say nothing.
+What stands under `{names.NAMESPACE_PREFIX}` on a pod was copied from the annotations of its
+namespace under `{names.PREFIX}` when it was made: the same keys, which count where the pod's spec
+and its own annotations say nothing.
 
 ## Keys of other systems
 

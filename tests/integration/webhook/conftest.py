@@ -15,6 +15,7 @@ SECONDS = 30
 CUSTOM = '"batch.example.org/v1/trainings" = ["spec.groups[*].template"]'
 REGISTERED = (
     "mutatingwebhookconfigurations,validatingwebhookconfigurations,"
+    "mutatingadmissionpolicybindings,mutatingadmissionpolicies,"
     "validatingadmissionpolicybindings,validatingadmissionpolicies"
 )
 

@@ -70,12 +70,26 @@ def test_registering_again_says_nothing_and_check_changes_nothing(
 ) -> None:
     assert webhook.bootstrap() == ""
     assert webhook.bootstrap("--check", "--scope", "labelled", "--node", "other").splitlines() == [
-        f"{kind}: would be changed: {field}"
+        f"{kind}: would be {'changed: ' if field else 'created'}{field}"
         for kind, field in (
             (
                 "ValidatingAdmissionPolicy bound-pods.slurmlet.io",
                 "spec.matchConditions[on-our-node].expression",
             ),
+            (
+                "MutatingAdmissionPolicy defaults.slurmlet.io",
+                "spec.matchConditions[by-a-scheduler-or-a-node-of-ours].expression",
+            ),
+            (
+                "MutatingAdmissionPolicy defaults.slurmlet.io",
+                "spec.matchConditions[not-a-daemon-elsewhere].expression",
+            ),
+            (
+                "MutatingAdmissionPolicy defaults.slurmlet.io",
+                "spec.matchConstraints.namespaceSelector.matchExpressions",
+            ),
+            ("MutatingAdmissionPolicy defaults-by-name.slurmlet.io", ""),
+            ("MutatingAdmissionPolicyBinding defaults-by-name.slurmlet.io", ""),
             (
                 "ValidatingWebhookConfiguration slurmlet",
                 "webhooks[templates.slurmlet.io].namespaceSelector.matchExpressions",

@@ -79,11 +79,11 @@ def api() -> FakeApi:
 def test_the_second_run_says_and_writes_nothing() -> None:
     api = FakeApi()
     lines = run(api)
-    assert len(lines) == 8
+    assert len(lines) == 10
     assert lines[0] == "ValidatingAdmissionPolicy status.slurmlet.io: created"
     assert lines[-1] == "MutatingWebhookConfiguration slurmlet: created"
     assert run(api) == []
-    assert api.writes == 8
+    assert api.writes == 10
 
 
 def test_check_says_what_would_change_and_writes_nothing() -> None:
@@ -139,6 +139,49 @@ def test_what_is_ours_and_not_wanted_any_more_goes(api: FakeApi) -> None:
     assert run(api) == [line.replace("would be ", "") for line in said]
     assert run(api) == []
     assert "validatingadmissionpolicies/theirs" in api.items
+
+
+class OldApi(FakeApi):
+    """Of a Kubernetes that lacks a kind."""
+
+    def __init__(self, lacks: str) -> None:
+        super().__init__()
+        self.lacks = lacks
+
+    async def list(self, path: str, params: dict[str, str]) -> tuple[list[Any], str]:
+        if self.lacks in path:
+            raise ApiError(status=404, reason="", message="404 page not found")
+        return await super().list(path, params)
+
+
+def test_an_api_server_without_mutating_policies_gets_all_else() -> None:
+    api = OldApi("mutatingadmissionpolic")
+    lines = run(api)
+    assert len(lines) == 8
+    assert not [line for line in lines if line.startswith("MutatingAdmission")]
+    assert run(api) == []
+
+
+def test_one_without_the_policies_that_guard_pods_gets_nothing() -> None:
+    api = OldApi("validatingadmissionpolic")
+    with pytest.raises(ApiError):
+        run(api)
+    assert api.writes == 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("about", ["mutatingadmissionpolicies", "mutatingwebhook"])
+def test_a_refusal_to_list_is_not_a_kind_that_is_not_there(status: int, about: str) -> None:
+    class Refusing(FakeApi):
+        async def list(self, path: str, params: dict[str, str]) -> tuple[list[Any], str]:
+            if about in path:
+                raise ApiError(status=status, reason="", message="no")
+            return await super().list(path, params)
+
+    api = Refusing()
+    with pytest.raises(ApiError):
+        run(api)
+    assert api.writes == 0
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])

@@ -22,6 +22,8 @@ def test_what_asks_the_webhook_comes_last_and_everything_bears_our_label() -> No
     assert [item["kind"] for item in items] == [
         *["ValidatingAdmissionPolicy"] * 3,
         *["ValidatingAdmissionPolicyBinding"] * 3,
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
         "ValidatingWebhookConfiguration",
         "MutatingWebhookConfiguration",
     ]

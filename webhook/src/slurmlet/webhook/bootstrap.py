@@ -10,31 +10,55 @@ COLLECTIONS = {
     # In the order in which what is not wanted goes: a binding before its policy.
     "MutatingWebhookConfiguration": f"{_API}/mutatingwebhookconfigurations",
     "ValidatingWebhookConfiguration": f"{_API}/validatingwebhookconfigurations",
+    "MutatingAdmissionPolicyBinding": f"{_API}/mutatingadmissionpolicybindings",
+    "MutatingAdmissionPolicy": f"{_API}/mutatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": f"{_API}/validatingadmissionpolicybindings",
     "ValidatingAdmissionPolicy": f"{_API}/validatingadmissionpolicies",
 }
+NOT_EVERYWHERE = ("MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy")
+"""Kinds that API servers before Kubernetes 1.36 do not have; pods get no defaults there."""
 
 
 async def register(api: Api, wanted: Sequence[Object], *, check: bool) -> list[str]:
     """Make the live objects as wanted and remove others of ours, which bear our label; with `check`
-    only say what would change.
+    only say what would change. What is `NOT_EVERYWHERE` and not here is left out.
 
     Returns one line per change, none if everything is right.
 
     Raises:
         ApiError, UnreachableError: as the API server said; what came before it is done.
     """
-    lines = [line for item in wanted for line in await _ensure(api, item, check=check)]
+    ours = await _ours(api)
+    lines = [
+        line
+        for item in wanted
+        if item["kind"] in ours
+        for line in await _ensure(api, item, check=check)
+    ]
     names = {(item["kind"], item["metadata"]["name"]) for item in wanted}
-    for kind, collection in COLLECTIONS.items():
-        items, _ = await api.list(collection, {"labelSelector": f"{MANAGED_BY}={NAME}"})
-        for metadata in (item["metadata"] for item in items):
+    for kind, found in ours.items():
+        collection = COLLECTIONS[kind]
+        for metadata in found:
             if (kind, metadata["name"]) in names:
                 continue
             if not check:
                 await api.delete(f"{collection}/{metadata['name']}", uid=metadata["uid"])
             lines.append(f"{kind} {metadata['name']}: {_would(check)}removed")
     return lines
+
+
+async def _ours(api: Api) -> dict[str, list[Object]]:
+    """By kind that the API server has, the metadata of what bears our label."""
+    found = {}
+    for kind, collection in COLLECTIONS.items():
+        try:
+            items, _ = await api.list(collection, {"labelSelector": f"{MANAGED_BY}={NAME}"})
+        except ApiError as error:
+            if error.status == 404 and kind in NOT_EVERYWHERE:
+                continue
+            raise
+        found[kind] = [item["metadata"] for item in items]
+    return found
 
 
 async def _ensure(api: Api, wanted: Object, *, check: bool) -> list[str]:

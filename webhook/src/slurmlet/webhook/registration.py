@@ -16,7 +16,7 @@ from slurmlet.contracts.names import (
     SCHEDULER_NAME,
     STATUS_ANNOTATIONS,
 )
-from slurmlet.webhook import guard
+from slurmlet.webhook import defaults, guard
 from slurmlet.webhook.templates import BUILT_IN, Templates
 
 Object = dict[str, Any]
@@ -53,7 +53,12 @@ class Site:
 
 def objects(site: Site) -> list[Object]:
     """All that is registered, in the order in which it is made: what asks us comes last."""
-    wanted = [*guard.policies(site.nodes), _validating(site), _mutating(site)]
+    wanted = [
+        *guard.policies(site.nodes),
+        *_defaults(site),
+        _validating(site),
+        _mutating(site),
+    ]
     for item in wanted:
         item["metadata"]["labels"] = {MANAGED_BY: NAME}
     return wanted
@@ -85,6 +90,21 @@ def _by_name(items: Any) -> dict[str, Any]:
     return {item["name"]: item for item in items} if named else {}
 
 
+def _defaults(site: Site) -> list[Object]:
+    """Of every pod that is sent to us."""
+    made = defaults.policy(
+        "defaults.slurmlet.io", nodes=site.nodes, namespaces=_ours(site.scope), conditions={}
+    )
+    if site.scope == "labelled":
+        made += defaults.policy(
+            "defaults-by-name.slurmlet.io",
+            nodes=site.nodes,
+            namespaces=_unlabelled(),
+            conditions={"names-us": _names_us(site.nodes)},
+        )
+    return made
+
+
 def _mutating(site: Site) -> Object:
     asked = partial(_webhook, site=site, path="/mutate")
     services, pods, ours = [_rule(["services"])], [_rule(["pods"])], _ours(site.scope)
@@ -99,7 +119,7 @@ def _mutating(site: Site) -> Object:
                 "pods-by-name",
                 rules=pods,
                 conditions={**_pods(), "names-us": _names_us(site.nodes)},
-                selects=_switch("NotIn", ["disabled", "enabled"]),
+                selects=_unlabelled(),
                 # Nobody in such a namespace agreed to wait for us.
                 failure="Ignore",
             )
@@ -157,9 +177,7 @@ def _services() -> dict[str, str]:
 
 def _pods() -> dict[str, str]:
     return {
-        "not-a-mirror": (
-            '!("kubernetes.io/config.mirror" in object.metadata.?annotations.orValue({}))'
-        ),
+        "not-a-mirror": defaults.NOT_A_MIRROR,
         # Everything else that changes in a pod never waits for us.
         "created-or-status-changed": (
             'request.operation == "CREATE"'
@@ -180,6 +198,10 @@ def _ours(scope: Scope) -> Object:
     if scope == "all":
         return _switch("NotIn", ["disabled"])
     return _switch("In", ["enabled"])
+
+
+def _unlabelled() -> Object:
+    return _switch("NotIn", ["disabled", "enabled"])
 
 
 def _switch(operator: str, values: list[str]) -> Object:
