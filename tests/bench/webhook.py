@@ -35,6 +35,11 @@ SECONDS = 60
 PROGRAM = Binary(
     name="admission", module="admission", package="slurmlet/tests/bench/admission", size_mib=10
 )
+REGISTERED = ",".join(
+    f"{kind}{suffix}"
+    for kind in ("mutating", "validating")
+    for suffix in ("webhookconfigurations", "admissionpolicybindings", "admissionpolicies")
+)
 COMMON = {"name": "bench", "namespace": "alice"}
 OBJECTS: Mapping[str, dict[str, Any]] = {
     "pods": {
@@ -272,8 +277,7 @@ def registered(found: Bed, *, port: int) -> Iterator[None]:
         time.sleep(3)
         yield
     finally:
-        kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
-        found.kubectl("delete", kinds, "-l", "app.kubernetes.io/managed-by=slurmlet")
+        found.kubectl("delete", REGISTERED, "-l", "app.kubernetes.io/managed-by=slurmlet")
 
 
 def family(process: int) -> list[int]:
