@@ -5,7 +5,7 @@ a value that is not there any more, and a second manager that applies the same m
 conflict over it (Kubernetes: Server-Side Apply, Conflicts).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slurmlet.webhook.decision import Object, Op, add, parts
@@ -13,6 +13,9 @@ from slurmlet.webhook.decision import Object, Op, add, parts
 Path = tuple[str, ...]
 """Names of nested fields; ITEMS stands for every item of a list."""
 ITEMS = "*"
+Tree = dict[str, "Tree | None"]
+"""By a key of fieldsV1, what goes below it; None: the field as a whole."""
+_NOTHING: Tree = {}
 
 
 def overriding(item: Object, patch: Sequence[Op]) -> tuple[Op, ...]:
@@ -28,14 +31,13 @@ def _field(op: Op) -> Path:
     return tuple(ITEMS if name.isdecimal() else name for name in parts(op["path"]))
 
 
-def without(entries: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[Any]:
+def without(entries: Sequence[Mapping[str, Any]], paths: Iterable[Path]) -> list[Any]:
     """Entries of metadata.managedFields without these fields; who owned nothing else is gone."""
+    tree = _tree(paths)
     left = []
     for entry in entries:
         owned = entry.get("fieldsV1") or {}
-        fields = owned
-        for path in paths:
-            fields = _without(fields, path)
+        fields = _without(owned, tree)
         if fields == owned:
             left.append(entry)
         elif fields:
@@ -43,21 +45,32 @@ def without(entries: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list
     return left
 
 
-def _without(fields: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    name, *rest = path
+def _tree(paths: Iterable[Path]) -> Tree:
+    """All paths at once, because a user may send tens of thousands of them."""
+    tree: Tree = {}
+    for *parents, last in sorted(set(paths), key=len):
+        node: Tree | None = tree
+        for name in parents:
+            node = node.setdefault(_key(name), {}) if node is not None else None
+        if node is not None:
+            node[_key(last)] = None
+    return tree
+
+
+def _without(fields: Mapping[str, Any], tree: Tree) -> dict[str, Any]:
     left: dict[str, Any] = {}
     for key, inner in fields.items():
-        if not _is(key, name):
-            left[key] = inner
-        elif rest and inner:
+        # f: is a field, k: an item by its keys, v: one by its value, i: one by its place.
+        name = ITEMS if key[:2] in ("k:", "v:", "i:") else key
+        below = tree.get(name, _NOTHING)
+        if below and inner:
             # Without its last field a parent would be owned as a whole: f:spec: {}.
-            if kept := _without(inner, tuple(rest)):
+            if kept := _without(inner, below):
                 left[key] = kept
-        elif rest:
+        elif below is not None:
             left[key] = inner
     return left
 
 
-def _is(key: str, name: str) -> bool:
-    # f: is a field, k: an item by its keys, v: one by its value, i: one by its place.
-    return key[:2] in ("k:", "v:", "i:") if name == ITEMS else key == f"f:{name}"
+def _key(name: str) -> str:
+    return ITEMS if name == ITEMS else f"f:{name}"

@@ -1,0 +1,62 @@
+"""What the largest objects cost that a user can send: all requests share one interpreter, and the
+API server gives up on each of them after TIMEOUT_SECONDS."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from slurmlet.contracts.policy import NOTHING_KNOWN
+from slurmlet.webhook.app import MAX_BODY
+from slurmlet.webhook.registration import TIMEOUT_SECONDS
+from slurmlet.webhook.review import mutate
+
+
+def managed(fields: dict[str, Any]) -> list[Any]:
+    return [{"manager": "kubectl", "operation": "Update", "fieldsV1": fields}]
+
+
+def annotated(count: int) -> dict[str, Any]:
+    keys = [f"status.slurmlet.io/{number}" for number in range(count)]
+    owned: dict[str, Any] = {"f:annotations": {f"f:{key}": {} for key in keys}}
+    return {
+        "metadata": {
+            "annotations": dict.fromkeys(keys, ""),
+            "managedFields": managed({"f:metadata": owned}),
+        },
+        "spec": {"containers": [{"name": "a"}]},
+    }
+
+
+def forwarded(count: int) -> dict[str, Any]:
+    ports = [{"port": port, "nodePort": port, "targetPort": 1} for port in range(2, count + 2)]
+    owned: dict[str, Any] = {
+        f'k:{{"port":{each["port"]},"protocol":"TCP"}}': {"f:nodePort": {}} for each in ports
+    }
+    return {
+        "metadata": {"managedFields": managed({"f:spec": {"f:ports": owned}})},
+        "spec": {"type": "NodePort", "ports": ports},
+    }
+
+
+LARGEST = {
+    "forged": ("Pod", annotated, 40_000),
+    "ports": ("Service", forwarded, 20_000),
+}
+
+
+@pytest.mark.parametrize(("kind", "make", "count"), LARGEST.values(), ids=LARGEST)
+def test_the_largest_object_is_answered_in_time(kind: str, make: Any, count: int) -> None:
+    item = make(count)
+    assert MAX_BODY / 2 < len(json.dumps(item, separators=(",", ":"))) < MAX_BODY
+    request = {
+        "uid": "1",
+        "operation": "CREATE",
+        "namespace": "alice",
+        "kind": {"group": "", "version": "v1", "kind": kind},
+        "object": item,
+    }
+    started = time.thread_time()
+    mutate(request, NOTHING_KNOWN)
+    assert time.thread_time() - started < TIMEOUT_SECONDS
