@@ -40,8 +40,25 @@ def forwarded(count: int) -> dict[str, Any]:
     }
 
 
+def resourceful(count: int) -> dict[str, Any]:
+    containers = [
+        {
+            "name": f"container-{each}",
+            "image": "registry.example.org/image",
+            "resources": asked(each),
+        }
+        for each in range(count)
+    ]
+    return {"metadata": {}, "spec": {"containers": containers}}
+
+
+def asked(number: int) -> dict[str, Any]:
+    return {kind: {f"example.org/device-{number}": "1"} for kind in ("limits", "requests")}
+
+
 LARGEST = {
     "forged": ("Pod", annotated, 40_000),
+    "resources": ("Pod", resourceful, 12_000),
     "ports": ("Service", forwarded, 20_000),
 }
 

@@ -1,6 +1,6 @@
 """Pod → Slurm job request (docs/contracts.md, Pod → job)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -18,6 +18,7 @@ from slurmlet.contracts.quantity import QuantityError, mib, parse
 from slurmlet.contracts.wording import several
 
 DEFAULT_GRACE_SECONDS = 30
+_ZERO = Fraction(0)
 _OVERLAPPING = (("mem", "mem-per-cpu"), ("gres", "gpus"))
 """Two ways of saying one thing: sbatch refuses the first pair, and would add up the second."""
 _NATIVE = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -138,21 +139,22 @@ def effective_resources(spec: Mapping[str, Any], kind: str) -> dict[str, Fractio
     Raises:
         QuantityError: a quantity that cannot be read.
     """
-    sidecars: dict[str, Fraction] = {}
+    # In place and only what a container names: a pod may have thousands of both.
+    total: dict[str, Fraction] = {}
     peak: dict[str, Fraction] = {}
     for container in spec.get("initContainers") or ():
-        own = _resources(container, kind)
-        if container.get("restartPolicy") == "Always":
-            sidecars = _combine(sidecars, own, sum)
-            peak = _combine(peak, sidecars, max)
-        else:
-            peak = _combine(peak, _combine(sidecars, own, sum), max)
-    total = sidecars
+        for name, amount in _resources(container, kind).items():
+            running = total.get(name, _ZERO) + amount
+            peak[name] = max(peak.get(name, _ZERO), running)
+            if container.get("restartPolicy") == "Always":
+                total[name] = running
     for container in spec.get("containers") or ():
-        total = _combine(total, _resources(container, kind), sum)
-    pod_level = _resources(spec, kind)
-    overhead = {name: parse(value) for name, value in (spec.get("overhead") or {}).items()}
-    return _combine(_combine(total, peak, max) | pod_level, overhead, sum)
+        _add(total, _resources(container, kind))
+    for name, amount in peak.items():
+        total[name] = max(total.get(name, _ZERO), amount)
+    total |= _resources(spec, kind)
+    _add(total, {name: parse(value) for name, value in (spec.get("overhead") or {}).items()})
+    return total
 
 
 def _site(policy: RequestPolicy) -> dict[str, str]:
@@ -263,9 +265,6 @@ def _resources(holder: Mapping[str, Any], kind: str) -> dict[str, Fraction]:
     return named
 
 
-def _combine(
-    first: Mapping[str, Fraction], second: Mapping[str, Fraction], how: Any
-) -> dict[str, Fraction]:
-    zero = Fraction(0)
-    keys: Iterable[str] = first.keys() | second.keys()
-    return {key: how((first.get(key, zero), second.get(key, zero))) for key in keys}
+def _add(total: dict[str, Fraction], more: Mapping[str, Fraction]) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, _ZERO) + amount
