@@ -10,7 +10,13 @@ from slurmlet.contracts.wording import in_one
 from slurmlet.webhook.app import create_app
 from slurmlet.webhook.decision import UNCHANGED, Decision
 from slurmlet.webhook.metrics import metrics_in
-from slurmlet.webhook.templates import BUILT_IN, MOST, TemplatesError, validate, with_custom
+from slurmlet.webhook.templates import (
+    BUILT_IN,
+    MOST,
+    TemplatesError,
+    validate,
+    with_custom,
+)
 
 GOOD, BAD, WORSE = ({"slurmlet.io/time": value} for value in ("5", "soon", "later"))
 SAID = "annotation slurmlet.io/time: value 'soon' is not valid for --time; see sbatch(1)"
@@ -80,6 +86,23 @@ def test_what_was_wrong_before_is_only_warned_of() -> None:
     assert decision.denial is not None
     assert decision.denial.startswith("spec.template: annotation slurmlet.io/mem: value 'much'")
     assert "'later'" in decision.warnings[0]
+
+
+def privileged(*names: str) -> dict[str, Any]:
+    containers = [{"name": name, "securityContext": {"privileged": True}} for name in names]
+    return item("apps/v1/deployments", template(containers=containers))
+
+
+@pytest.mark.parametrize("before", ["ab", "abcdefgh"])
+def test_who_mends_a_part_is_not_refused_for_the_rest(before: str) -> None:
+    left = decide(privileged("a"), privileged(*before))
+    assert left.denial is None
+    assert left.warnings[0].startswith(
+        "spec.template: spec.containers[a].securityContext.privileged: a pod has no power"
+    )
+    last = decide(privileged(*before[1:]), privileged(*before))
+    assert last.denial is None
+    assert decide(privileged("a", "b"), privileged("a")).denial
 
 
 @pytest.mark.parametrize(
@@ -195,6 +218,13 @@ def test_custom_resources_are_judged_at_each_of_their_paths() -> None:
     )
     assert decide(training, resource=resource) == UNCHANGED
     assert decide(training, training, resource=resource, templates=CUSTOM) == UNCHANGED
+
+
+def test_an_item_of_a_list_is_the_same_behind_one_that_is_removed() -> None:
+    groups = [{"template": template(GOOD)}, {"template": template(BAD)}]
+    resource = "batch.example.org/v1/trainings"
+    old, new = ({"spec": {"groups": each}} for each in (groups, groups[1:]))
+    assert decide(new, old, resource=resource, templates=CUSTOM) == UNCHANGED
 
 
 def test_an_answer_is_bounded() -> None:

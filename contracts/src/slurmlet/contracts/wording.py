@@ -1,10 +1,12 @@
 """Sentences about many things at once, of bounded length. Pure."""
 
+import re
 from collections.abc import Sequence
 
 _NAMED = 5
 """Things that one sentence names: of a warning kubectl shows 256 characters where there are many,
 and an object may have thousands of each."""
+_MORE = re.compile(r" and [0-9]+ more$")
 _LONGEST = 160
 """Characters of one: more than the path of any field in a container of the longest name."""
 
@@ -13,6 +15,16 @@ def several(names: Sequence[str]) -> str:
     """The first of these names, and how many more there are."""
     shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def is_shortened(text: str) -> bool:
+    """Whether `several` left names out."""
+    return bool(_MORE.search(text))
+
+
+def named(text: str) -> set[str]:
+    """The names that `several` shows."""
+    return set(_MORE.sub("", text).split(", "))
 
 
 def in_one(errors: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, SCHEDULER_ALIASES
 from slurmlet.contracts.names import PREFIX, SCHEDULER_NAME, TAINT_KEY
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.contracts.wording import in_one
+from slurmlet.contracts.wording import in_one, is_shortened, named
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
 
 Path = tuple[str, ...]
@@ -87,14 +87,15 @@ def validate(request: Object, policy: Snapshot, templates: Templates = BUILT_IN)
     errors: list[str] = []
     warnings: list[str] = []
     for at, template in ours.items():
-        if template == before.get(at):
+        # Anywhere: an item of a list moves when one before it is removed.
+        if template in before.values():
             continue
         namespace = str(request.get("namespace") or "")
         judged = _judge(template, namespace, policy)
         warnings += (f"{at}: {text}" for text in judged.warnings)
         had = _judge(before[at], namespace, policy).errors if at in before else ()
         for text in judged.errors:
-            is_new = resource != _DAEMON_SETS and _field(text) not in map(_field, had)
+            is_new = resource != _DAEMON_SETS and not _was_said(text, had)
             (errors if is_new else warnings).append(f"{at}: {text}")
     if resource in BUILT_IN:
         warnings += (*_misplaced(request, item, old), *_deadlines(resource, item, old))
@@ -204,9 +205,15 @@ def _number(item: object, path: Path) -> int | None:
     return item if type(item) is int else None
 
 
-def _field(text: str) -> str:
-    """What a sentence is about: each begins with the field and a colon."""
-    return text.partition(": ")[0]
+def _was_said(text: str, had: Sequence[str]) -> bool:
+    """Whether a template was wrong before in all that a sentence is about: each begins with its
+    fields and a colon. Of very many it names some only, and then any may have been among them."""
+    fields, _, why = text.partition(": ")
+    before = [each.partition(": ") for each in had]
+    known = {field for fields, _, _ in before for field in named(fields)}
+    return named(fields) <= known or any(
+        is_shortened(fields) and each == why for fields, _, each in before
+    )
 
 
 def _denial(errors: list[str]) -> str:
