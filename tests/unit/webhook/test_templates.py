@@ -13,6 +13,7 @@ from slurmlet.webhook.metrics import metrics_in
 from slurmlet.webhook.templates import (
     BUILT_IN,
     MOST,
+    MOST_TEMPLATES,
     TemplatesError,
     validate,
     with_custom,
@@ -227,13 +228,23 @@ def test_an_item_of_a_list_is_the_same_behind_one_that_is_removed() -> None:
     assert decide(new, old, resource=resource, templates=CUSTOM) == UNCHANGED
 
 
+def test_of_very_many_templates_the_first_are_judged() -> None:
+    groups: list[Any] = [{"template": {}}] * (MOST_TEMPLATES - 1) + [{"template": template(BAD)}]
+    resource = "batch.example.org/v1/trainings"
+    assert decide({"spec": {"groups": groups}}, resource=resource, templates=CUSTOM).denial
+    groups = [{"template": {}}, *groups] * 1000
+    assert (
+        decide({"spec": {"groups": groups[:-1]}}, resource=resource, templates=CUSTOM) == UNCHANGED
+    )
+
+
 def test_an_answer_is_bounded() -> None:
     groups = [{"template": template(BAD)}] * 1000
     resource = "batch.example.org/v1/trainings"
     decision = decide({"spec": {"groups": groups}}, resource=resource, templates=CUSTOM)
     assert decision.denial is not None
     assert decision.denial.count("see sbatch(1)") == MOST
-    assert decision.denial.endswith(f"; and {1000 - MOST} more")
+    assert decision.denial.endswith(f"; and {MOST_TEMPLATES - MOST} more")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ a mistake that its templates did not have before.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from slurmlet.contracts.admission import Verdict, judge
@@ -34,6 +35,9 @@ BUILT_IN: Templates = {
 }
 MOST = 8
 """Sentences of one answer: who applied a list of a thousand templates reads no more."""
+MOST_TEMPLATES = 100
+"""Of one object that are judged: a list has place for 200,000, and each takes a fraction of a
+millisecond. Pods of the others are judged when they are made."""
 PROGRESS_SECONDS = 600
 """The API server's default of progressDeadlineSeconds: nobody chose it, so nobody is warned."""
 
@@ -173,7 +177,8 @@ def _deadlines(resource: str, item: Object, old: Object) -> Iterator[str]:
 
 
 def _find_all(item: Object, paths: tuple[Path, ...]) -> dict[str, Object]:
-    return {at: template for path in paths for at, template in _find(item, path, "")}
+    found = (each for path in paths for each in _find(item, path, ""))
+    return dict(islice(found, MOST_TEMPLATES))
 
 
 def _find(item: object, path: Path, at: str) -> Iterator[tuple[str, Object]]:
