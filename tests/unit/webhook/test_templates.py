@@ -6,13 +6,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
-from slurmlet.contracts.wording import in_one
+from slurmlet.contracts.wording import MOST, in_one
 from slurmlet.webhook.app import create_app
 from slurmlet.webhook.decision import UNCHANGED, Decision
 from slurmlet.webhook.metrics import metrics_in
 from slurmlet.webhook.templates import (
     BUILT_IN,
-    MOST,
     MOST_TEMPLATES,
     TemplatesError,
     validate,

@@ -14,7 +14,7 @@ from slurmlet.contracts.names import (
     NAMESPACE_PREFIX,
     PREFIX,
 )
-from slurmlet.contracts.wording import several
+from slurmlet.contracts.wording import MOST, several, some
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}"
 _WORDS = rf"{_WORD}(?:,{_WORD}){{0,31}}"
@@ -123,9 +123,13 @@ def read_annotations(annotations: Mapping[str, str]) -> Asked:
             f"annotation {several(foreign)}: of another system, has no effect here; use a key of"
             f" {PREFIX}, or remove it"
         )
-    for key in annotations:
-        if key.startswith((PREFIX, NAMESPACE_PREFIX)) and key.partition("/")[2] not in _KNOWN:
-            reader.warn(f"annotation {key[:80]} is unknown and has no effect; correct or remove it")
+    unknown = (
+        f"annotation {key[:80]} is unknown and has no effect; correct or remove it"
+        for key in annotations
+        if key.startswith((PREFIX, NAMESPACE_PREFIX)) and key.partition("/")[2] not in _KNOWN
+    )
+    for warning in some(unknown):
+        reader.warn(warning)
     return reader.asked()
 
 
@@ -210,7 +214,11 @@ class _Reader:
             self.errors.append(f"annotation {key}: {error}")
             return
         queue = words[::-1]
+        most = len(self.errors) + MOST
         while queue:
+            if len(self.errors) >= most:
+                self.errors.append(f"annotation {key}: and more that is wrong; see sbatch(1)")
+                return
             word = queue.pop()
             name, value = _split_flag(word)
             if name is None:

@@ -1,8 +1,10 @@
 """Sentences about many things at once, of bounded length. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+MOST = 8
+"""Sentences of one kind in one answer: nobody reads thousands, and each may become an event."""
 _NAMED = 5
 """Things that one sentence names: of a warning kubectl shows 256 characters where there are many,
 and an object may have thousands of each."""
@@ -15,6 +17,13 @@ def several(names: Sequence[str]) -> str:
     """The first of these names, and how many more there are."""
     shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def some(texts: Iterable[str]) -> list[str]:
+    """The first of these sentences, and how many more there are."""
+    texts = list(texts)
+    more = len(texts) - MOST
+    return texts if more <= 0 else [*texts[:MOST], f"and {more} more"]
 
 
 def is_shortened(text: str) -> bool:

@@ -18,7 +18,7 @@ from slurmlet.contracts.names import (
     TAINT_KEY,
 )
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.contracts.wording import in_one
+from slurmlet.contracts.wording import in_one, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 from slurmlet.webhook.managedfields import overriding
 
@@ -61,12 +61,12 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         patch=overriding(pod, patch),
         warnings=(
             *verdict.warnings,
-            *(
+            *some(
                 f"annotation {key[:80]} is written by slurmlet only; removed"
                 for key in _forged(pod)
             ),
             *_alias_warnings(pod["spec"]),
-            *toleration_warnings,
+            *some(toleration_warnings),
         ),
     )
 
@@ -128,9 +128,11 @@ def _update(request: Object, pod: Object, old: Object) -> Decision:
         patch=overriding(pod, patch),
         # A replace with the manifest leaves them out and means no harm.
         warnings=tuple(
-            f"annotation {key[:80]} is written by slurmlet only; kept as it was"
-            for key in changed
-            if key in after
+            some(
+                f"annotation {key[:80]} is written by slurmlet only; kept as it was"
+                for key in changed
+                if key in after
+            )
         ),
     )
 

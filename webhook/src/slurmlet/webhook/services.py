@@ -9,6 +9,7 @@ from typing import Any
 
 from slurmlet.contracts.names import HEADLESS_LABEL, ORIGINAL_TYPE_ANNOTATION
 from slurmlet.contracts.policy import Snapshot
+from slurmlet.contracts.wording import several, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 from slurmlet.webhook.managedfields import overriding
 
@@ -52,7 +53,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         warnings=(
             *_type_warnings(service),
             *_address_warnings(service),
-            *_port_warnings(service, old or {}, policy),
+            *some(_port_warnings(service, old or {}, policy)),
         ),
     )
 
@@ -131,7 +132,7 @@ def _type_warnings(service: Object) -> Iterator[str]:
         ),
     ]
     if removed:
-        yield f"{', '.join(removed)}: removed with spec.type {kind}; leave it out"
+        yield f"{several(removed)}: removed with spec.type {kind}; leave it out"
     ranges = {
         f"spec.{_RANGES}": ", ".join(map(str, spec.get(_RANGES) or ())),
         f"annotation {_RANGES_ANNOTATION}": metadata(service, "annotations").get(

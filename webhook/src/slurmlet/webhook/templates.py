@@ -14,7 +14,7 @@ from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, SCHEDULER_ALIASES
 from slurmlet.contracts.names import PREFIX, SCHEDULER_NAME, TAINT_KEY
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.contracts.wording import in_one, is_shortened, named
+from slurmlet.contracts.wording import MOST, in_one, is_shortened, named, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
 
 Path = tuple[str, ...]
@@ -33,8 +33,6 @@ BUILT_IN: Templates = {
     _JOBS: (_TEMPLATE,),
     _CRON_JOBS: (("spec", "jobTemplate", "spec", "template"),),
 }
-MOST = 8
-"""Sentences of one answer: who applied a list of a thousand templates reads no more."""
 MOST_TEMPLATES = 100
 """Of one object that are judged: a list has place for 200,000, and each takes a fraction of a
 millisecond. Pods of the others are judged when they are made."""
@@ -103,7 +101,7 @@ def validate(request: Object, policy: Snapshot, templates: Templates = BUILT_IN)
             (errors if is_new else warnings).append(f"{at}: {text}")
     if resource in BUILT_IN:
         warnings += (*_misplaced(request, item, old), *_deadlines(resource, item, old))
-    return Decision(denial=_denial(errors) if errors else None, warnings=tuple(_some(warnings)))
+    return Decision(denial=_denial(errors) if errors else None, warnings=tuple(some(warnings)))
 
 
 def _judge(template: Object, namespace: str, policy: Snapshot) -> Verdict:
@@ -224,11 +222,6 @@ def _was_said(text: str, had: Sequence[str]) -> bool:
 def _denial(errors: list[str]) -> str:
     more = len(errors) - MOST
     return in_one(errors[:MOST]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _some(texts: list[str]) -> list[str]:
-    more = len(texts) - MOST
-    return texts if more <= 0 else [*texts[:MOST], f"and {more} more"]
 
 
 def _mapping(value: Any) -> Object:
