@@ -94,6 +94,31 @@ def test_the_largest_object_is_answered_in_time(kind: str, make: Any, count: int
         "kind": {"group": "", "version": "v1", "kind": kind},
         "object": item,
     }
+    _answer_in_time(request)
+
+
+def test_the_largest_update_is_answered_in_time() -> None:
+    old, new = ({"spec": {"clusterIP": "None", "ports": leading(to)}} for to in (1, 2))
+    request = {
+        "uid": "1",
+        "operation": "UPDATE",
+        "namespace": "alice",
+        "kind": {"group": "", "version": "v1", "kind": "Service"},
+        "object": new,
+        "oldObject": old,
+    }
+    assert MAX_BODY / 2 < len(json.dumps(request)) < MAX_BODY
+    _answer_in_time(request)
+
+
+def leading(target: int) -> list[Any]:
+    return [
+        {"name": f"port-{port}", "port": port, "protocol": "TCP", "targetPort": target}
+        for port in range(10, 18_000)
+    ]
+
+
+def _answer_in_time(request: Any) -> None:
     started = time.thread_time()
     decision = mutate(request, NOTHING_KNOWN)
     assert time.thread_time() - started < TIMEOUT_SECONDS

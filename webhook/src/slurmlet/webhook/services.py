@@ -158,9 +158,10 @@ def _address_warnings(service: Object) -> Iterator[str]:
 
 def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[str]:
     """Ports that no pod's network can lead to another targetPort."""
+    known = {_leads(port) for port in _ports(old)}
     for index, port in enumerate(_ports(service)):
         number, target = port.get("port"), port.get("targetPort")
-        if not isinstance(target, int) or number == target or port in _ports(old):
+        if not isinstance(target, int) or number == target or _leads(port) in known:
             continue
         if not _spec(service).get("selector"):
             why = "of a Service without a selector"
@@ -174,6 +175,10 @@ def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[s
             f"spec.ports[{index}]: nothing leads port {number} to targetPort {target} {why};"
             f" clients must use {target}, give both the same number"
         )
+
+
+def _leads(port: Mapping[str, Any]) -> str:
+    return f"{port.get('protocol')} {port.get('port')} {port.get('targetPort')}"
 
 
 def _spec(service: Object) -> Mapping[str, Any]:
