@@ -210,6 +210,8 @@ def test_typed_keys_of_other_systems_work_and_warn(key: str) -> None:
         ("gres", "gres/gpu:a100=2, gres/shard=4", {"gres": "gpu:a100:2,shard:4"}),
         ("gres", "gpu:2", {"gres": "gpu:2"}),
         ("max-nodes", "1", {"nodes": "1"}),
+        # Python refuses to make a number of so many digits.
+        pytest.param("max-nodes", "9" * 5000, {"nodes": "1"}, id="max-nodes-of-5000-digits"),
     ],
 )
 def test_values_of_slurm_bridge_mean_what_they_meant(

@@ -82,7 +82,7 @@ def _gres(text: str) -> str:
 def _most_nodes(text: str) -> str:
     """A pod runs on one node, which any bound allows."""
     word = text.strip()
-    return "1" if word.isdecimal() and int(word) >= 1 else text
+    return "1" if re.fullmatch("0*[1-9][0-9]*", word) else text
 
 
 def _exclusive(text: str) -> str | None:
