@@ -79,6 +79,11 @@ def sidecar(**requests: str) -> dict[str, Any]:
             {"cpus-per-task": "1", "mem": "256M", "time": "3"},
         ),
         (
+            # The largest that the API server takes.
+            pod(activeDeadlineSeconds=2**31 - 1),
+            {"cpus-per-task": "1", "mem": "256M", "time": "35791396"},
+        ),
+        (
             pod(activeDeadlineSeconds=60, terminationGracePeriodSeconds=120),
             {"cpus-per-task": "1", "mem": "256M", "time": "4"},
         ),
@@ -90,6 +95,30 @@ def sidecar(**requests: str) -> dict[str, Any]:
 )
 def test_what_a_spec_asks_of_slurm(item: dict[str, Any], wanted: dict[str, str]) -> None:
     assert options(item) == wanted
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (
+            pod(container({"cpu": "9999999999"})),
+            "spec.containers[*].resources: value '9999999999' is not valid for --cpus-per-task;",
+        ),
+        (
+            pod(container({"memory": "1Ei"})),
+            "spec.containers[*].resources: value '1099511627776M' is not valid for --mem;",
+        ),
+        (
+            pod(nodeSelector={"slurmlet.io/partition": "_gpu"}),
+            "spec.nodeSelector[slurmlet.io/partition]: value '_gpu' is not valid for --partition;",
+        ),
+    ],
+)
+def test_what_a_spec_asks_for_and_the_broker_refuses_is_an_error(
+    item: dict[str, Any], said: str
+) -> None:
+    (error,) = translate(item, POLICY).errors
+    assert error.startswith(said)
 
 
 def test_memory_is_never_nothing_and_carries_the_supervisors_part() -> None:

@@ -92,6 +92,7 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy) -> Translation:
     options: dict[str, str] = {}
     for layer in (_site(policy), defaults.options, derived, asked.options, policy.locks):
         options = _over(options, layer)
+    errors += _beyond_sbatch(options, derived)
     return Translation(
         options=options,
         warnings=(*asked.warnings, *defaults.warnings),
@@ -194,6 +195,18 @@ def _against_locks(
                     f" {_argument(locked, policy.locks[locked])}; remove it"
                 )
                 break
+
+
+def _beyond_sbatch(options: Mapping[str, str], derived: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each option that follows from the spec and that the broker would refuse."""
+    places = {
+        "partition": f"spec.nodeSelector[{PARTITION_LABEL}]",
+        "time": "spec.activeDeadlineSeconds",
+    }
+    for name, value in derived.items():
+        problem = option_problem(name, value) if options.get(name) == value else None
+        if problem:
+            yield f"{places.get(name, 'spec.containers[*].resources')}: {problem}"
 
 
 def _unmapped(spec: Mapping[str, Any], policy: RequestPolicy, asked: Asked) -> Iterator[str]:
