@@ -37,6 +37,7 @@ class Site:
         self.config = Kubelet(
             server="https://10.77.0.1:6443",
             address="10.77.0.1",
+            node_name="hpc",
             identity_file=str(self.map),
             policy_file=str(self.path),
             engines=("apptainer",),
@@ -79,6 +80,7 @@ async def test_it_says_what_the_webhook_must_know(site: Site, clock: list[float]
         "cpu": NodeSize(cpus=8, memory=8000, gres={"gpu": 2}),
         "debug": NodeSize(cpus=8, memory=4000),
     }
+    assert found.node == "hpc"
     assert found.engines == ("apptainer",)
     assert found.request == site.config.request
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from slurmlet.contracts import codec
 from slurmlet.contracts.identity import IdentityMap
+from slurmlet.contracts.names import NODE_NAME
 from slurmlet.contracts.request import RequestPolicy
 
 VERSION = 1
@@ -33,10 +34,12 @@ class NodeSize:
 class Snapshot:
     """`written` is in seconds of Unix time. `identities` is None while the identity map cannot be
     used, `partitions` and `engines` are empty while they are not known: what is not known denies
-    nothing. `pod_network` says whether pods have a network of their own."""
+    nothing. `node` is the virtual node's name, `pod_network` says whether pods have a network of
+    their own."""
 
     version: int = VERSION
     written: float = 0.0
+    node: str = NODE_NAME
     identities: IdentityMap | None = None
     partitions: Mapping[str, NodeSize] = field(default_factory=dict)
     engines: tuple[str, ...] = ()

@@ -67,6 +67,7 @@ class PolicyFile:
         if nodes is not self._measured:
             self._measured, self._sizes = nodes, sizes(nodes)
         return Snapshot(
+            node=self.config.node_name,
             identities=self._identities(),
             partitions=self._sizes,
             engines=self.config.engines,

@@ -11,7 +11,6 @@ from typing import Any
 from slurmlet.contracts.admission import judge
 from slurmlet.contracts.aliases import SCHEDULER_ALIASES, SELECTOR_ALIASES
 from slurmlet.contracts.names import (
-    NODE_NAME,
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
     STATUS_PREFIX,
@@ -35,7 +34,7 @@ _DEFAULT_SECONDS = 300
 def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on the CREATE or UPDATE of a pod, given an AdmissionRequest."""
     pod = request["object"]
-    if not is_ours(pod):
+    if not is_ours(pod, policy.node):
         return UNCHANGED
     if request["operation"] == "UPDATE":
         return _update(request, pod, request.get("oldObject") or {})
@@ -71,21 +70,21 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     )
 
 
-def is_ours(pod: Object) -> bool:
+def is_ours(pod: Object, node: str) -> bool:
     """Whether a pod goes to Slurm: by our scheduler, by one that nobody chose, or because it is
-    bound to our node by hand. Those of other schedulers, of other nodes, of DaemonSets for other
-    nodes and of a kubelet's files are left alone."""
+    bound by hand to our node, which has this name. Those of other schedulers, of other nodes, of
+    DaemonSets for other nodes and of a kubelet's files are left alone."""
     spec = pod.get("spec") or {}
     if _MIRROR in metadata(pod, "annotations"):
         return False
     if spec.get("nodeName"):
-        return bool(spec["nodeName"] == NODE_NAME)
+        return bool(spec["nodeName"] == node)
     if spec.get("schedulerName") not in (*_NOBODYS, *SCHEDULER_ALIASES, SCHEDULER_NAME):
         return False
-    return not _is_daemon_elsewhere(pod, spec)
+    return not _is_daemon_elsewhere(pod, spec, node)
 
 
-def _is_daemon_elsewhere(pod: Object, spec: Object) -> bool:
+def _is_daemon_elsewhere(pod: Object, spec: Object, node: str) -> bool:
     """DaemonSets pin each pod to its node by the name, in every term."""
     owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
     if not any(owner.get("kind") == "DaemonSet" for owner in owners):
@@ -93,14 +92,14 @@ def _is_daemon_elsewhere(pod: Object, spec: Object) -> bool:
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     terms = required.get("nodeSelectorTerms") or ()
-    return bool(terms) and all(_names_another_node(term) for term in terms)
+    return bool(terms) and all(_names_another_node(term, node) for term in terms)
 
 
-def _names_another_node(term: Object) -> bool:
+def _names_another_node(term: Object, node: str) -> bool:
     return any(
         field.get("key") == "metadata.name"
         and field.get("operator") == "In"
-        and NODE_NAME not in (field.get("values") or ())
+        and node not in (field.get("values") or ())
         for field in term.get("matchFields") or ()
     )
 
