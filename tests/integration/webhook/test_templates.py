@@ -206,6 +206,21 @@ def test_its_replica_sets_are_the_controllers_business(alice: Kubectl) -> None:
     assert "Warning" not in alice("patch", f"replicaset/{one}", "-p", bad)
 
 
+@pytest.mark.claim("W78")
+@pytest.mark.parametrize("owners", [1, 200])
+def test_a_controller_is_seen_among_any_number_of_owners(alice: Kubectl, owners: int) -> None:
+    item = workload("ReplicaSet", BAD)
+    references = [
+        {"apiVersion": "example.org/v1", "kind": "App", "name": "a", "uid": f"{number}"}
+        for number in range(owners)
+    ]
+    item["metadata"]["ownerReferences"] = references
+    create = ("create", "--dry-run=server", "-f", "-")
+    assert "denied the request" in alice(*create, of=item, fails=True)
+    references[-1]["controller"] = True  # type: ignore[assignment]
+    assert "created" in alice(*create, of=item)
+
+
 @pytest.mark.claim("W79")
 @pytest.mark.parametrize(("kind", "at"), [("Job", "spec"), ("CronJob", "spec.jobTemplate.spec")])
 def test_a_jobs_own_deadline_counts_the_queue(alice: Kubectl, kind: str, at: str) -> None:

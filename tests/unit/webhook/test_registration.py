@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slurmlet.webhook.registration import Service, Site, differences, objects
+from slurmlet.webhook.registration import FEW_OWNERS, Service, Site, differences, objects
 from slurmlet.webhook.templates import with_custom
 
 URL = "https://10.77.0.1:10270"
@@ -122,3 +122,17 @@ def test_items_that_come_go_or_move_are_differences(
         return {"w": [{"name": name} for name in names]}
 
     assert differences(named(live), named(wanted)) == said
+
+
+def test_no_condition_walks_over_a_list_of_any_length() -> None:
+    (condition,) = [
+        each["expression"]
+        for webhook in webhooks(scope="labelled").values()
+        for each in webhook["matchConditions"]
+        if ".exists(" in each["expression"]
+        and "object" in each["expression"].split(".exists(")[0]
+        and not each["expression"].startswith("request.operation")
+    ]
+    assert condition.startswith(
+        f"object.metadata.?ownerReferences.orValue([]).size() > {FEW_OWNERS} || !"
+    )
