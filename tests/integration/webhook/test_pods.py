@@ -54,6 +54,35 @@ def test_every_reason_for_a_denial_is_in_one_message(alice: Apply) -> None:
     assert "not found" in alice("get", "pod/web", fails=True)
 
 
+@pytest.mark.claim("W101")
+@pytest.mark.parametrize("apply", [("apply",), ("apply", "--server-side")], ids=" ".join)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"tolerations": [{"key": "night", "operator": "Exists"}]},
+        {"tolerations": [{"key": "node.kubernetes.io/not-ready", "tolerationSeconds": 30}]},
+        {"schedulerName": "default-scheduler"},
+        {"schedulerName": "slurm-bridge-scheduler"},
+        {"nodeSelector": {"kubernetes.io/role": "agent"}},
+        {"nodeSelector": {"kubernetes.io/role": "agent", "kubernetes.io/os": "linux"}},
+    ],
+    ids=["toleration", "seconds", "default", "scheduler", "selector", "selectors"],
+)
+def test_a_manifest_can_be_applied_again(
+    alice: Apply, apply: tuple[str, ...], spec: dict[str, Any]
+) -> None:
+    """Of a pod the API server takes no scheduler, no selector and no toleration back."""
+    manifest = pod(annotations={"note": "x"}, **spec)
+    if "tolerations" in spec:
+        manifest["spec"]["tolerations"][0].update(operator="Exists", effect="NoExecute")
+    alice(*apply, "-f", "-", of=manifest)
+    first = alice("get", "pod/web", "-o", "jsonpath={.metadata.resourceVersion}")
+    alice(*apply, "-f", "-", of=manifest)
+    assert alice("get", "pod/web", "-o", "jsonpath={.metadata.resourceVersion}") == first
+    if "--server-side" in apply:
+        alice(*apply, "--field-manager=other", "-f", "-", of=manifest)
+
+
 @pytest.mark.claim("W38", "W39", "W40", "W41", "W42")
 def test_what_is_ignored_is_a_warning_and_the_pod_is_made(alice: Apply, kubectl: Kubectl) -> None:
     high = {

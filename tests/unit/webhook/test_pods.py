@@ -11,7 +11,7 @@ from slurmlet.contracts.annotations import OPTIONS
 from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.webhook.decision import Decision
-from slurmlet.webhook.pods import mutate
+from slurmlet.webhook.pods import OVERRIDDEN, mutate
 
 REQUEST = "status.slurmlet.io/request"
 AWAY = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
@@ -41,7 +41,12 @@ def decide(item: dict[str, Any], policy: Snapshot = NOTHING_KNOWN) -> Decision:
 
 
 def change(
-    before: dict[str, Any], after: dict[str, Any], *, user: str = "alice", group: str = "people"
+    before: dict[str, Any],
+    after: dict[str, Any],
+    *,
+    user: str = "alice",
+    group: str = "people",
+    policy: Snapshot = NOTHING_KNOWN,
 ) -> Decision:
     request = {
         "operation": "UPDATE",
@@ -50,7 +55,7 @@ def change(
         "object": after,
         "oldObject": before,
     }
-    return mutate(request, NOTHING_KNOWN)
+    return mutate(request, policy)
 
 
 def admitted(apply: Callable[..., Any], item: dict[str, Any]) -> dict[str, Any]:
@@ -349,6 +354,16 @@ def test_any_pod_is_answered_and_a_second_call_changes_nothing(
     if decision.patch:
         ours = {k for k in once["metadata"]["annotations"] if k.startswith("status.slurmlet.io/")}
         assert ours == {REQUEST}
+        # The same manifest once more, of which the API server takes no field back.
+        applied = apply(item, change(once, item, policy=policy).patch)
+        for name in OVERRIDDEN:
+            assert applied["spec"].get(name) == once["spec"].get(name)
     for key, value in (annotations or {}).items():
         if not key.startswith("status.slurmlet.io/"):
             assert once["metadata"]["annotations"][key] == value
+
+
+def test_a_pod_from_before_admission_keeps_what_it_has() -> None:
+    old = pod(schedulerName="default-scheduler", tolerations=[], nodeSelector={"a": "b"})
+    new = pod({"note": "x"}, **{name: old["spec"][name] for name in OVERRIDDEN})
+    assert change(old, new) == Decision()

@@ -21,6 +21,8 @@ from slurmlet.contracts.wording import in_one, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 from slurmlet.webhook.managedfields import overriding
 
+OVERRIDDEN = ("schedulerName", "nodeSelector", "tolerations")
+"""Fields of a spec that we change."""
 _MIRROR = "kubernetes.io/config.mirror"
 _NOBODYS = (None, "", "default-scheduler")
 """Scheduler names that nobody chose."""
@@ -105,35 +107,55 @@ def _names_another_node(term: Object, node: str) -> bool:
 
 
 def _update(request: Object, pod: Object, old: Object) -> Decision:
-    """What only we write stays as it was, unless a node writes it: the agent, and kubelets."""
+    """What only we write stays as it was, unless a node writes it: the agent, and kubelets. What a
+    manifest says that is applied again is changed as it was at first, because the API server
+    refuses to change it back."""
     user = request.get("userInfo") or {}
     is_node = str(user.get("username")).startswith(_NODES_USER)
     if is_node and _NODES_GROUP in (user.get("groups") or ()):
         return UNCHANGED
-    before, after = _written(old), _written(pod)
-    if before == after:
-        return UNCHANGED
-    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    if not metadata(pod, "annotations"):
-        patch = [add("metadata", "annotations", value=before)]
-    else:
-        patch = [
-            add("metadata", "annotations", key, value=before[key])
-            if key in before
-            else remove("metadata", "annotations", key)
-            for key in changed
-        ]
+    spec = _news(pod["spec"], old.get("spec") or {})
+    changed = _changed(pod, old)
+    tolerations, warnings = _tolerations(spec) if "tolerations" in spec else ([], [])
+    scheduler = _scheduler(spec) if "schedulerName" in spec else []
     return Decision(
-        patch=overriding(pod, patch),
-        # A replace with the manifest leaves them out and means no harm.
-        warnings=tuple(
-            some(
+        patch=overriding(
+            pod, [*_kept(pod, old, changed), *scheduler, *_selector(spec), *tolerations]
+        ),
+        warnings=(
+            # A replace with the manifest leaves them out and means no harm.
+            *some(
                 f"annotation {key[:80]} is written by slurmlet only; kept as it was"
                 for key in changed
-                if key in after
-            )
+                if key in _written(pod)
+            ),
+            *_alias_warnings(spec),
+            *some(warnings),
         ),
     )
+
+
+def _news(spec: Object, old: Object) -> Object:
+    """What we change of a spec, where it is not as it was."""
+    return {name: spec.get(name) for name in OVERRIDDEN if spec.get(name) != old.get(name)}
+
+
+def _changed(pod: Object, old: Object) -> list[str]:
+    """Keys of annotations that only we write, and that have another value now."""
+    before, after = _written(old), _written(pod)
+    return [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+
+
+def _kept(pod: Object, old: Object, changed: list[str]) -> list[Op]:
+    before = _written(old)
+    if changed and not metadata(pod, "annotations"):
+        return [add("metadata", "annotations", value=before)]
+    return [
+        add("metadata", "annotations", key, value=before[key])
+        if key in before
+        else remove("metadata", "annotations", key)
+        for key in changed
+    ]
 
 
 def _written(pod: Object) -> dict[str, str]:
@@ -164,7 +186,12 @@ def _scheduler(spec: Object) -> list[Op]:
 
 
 def _selector(spec: Object) -> list[Op]:
-    return [remove("spec", "nodeSelector", key) for key in _foreign_selectors(spec)]
+    """As a whole, because its managers own it so (the API's schema: an atomic map)."""
+    foreign = _foreign_selectors(spec)
+    if not foreign:
+        return []
+    left = {key: value for key, value in spec["nodeSelector"].items() if key not in foreign}
+    return [add("spec", "nodeSelector", value=left) if left else remove("spec", "nodeSelector")]
 
 
 def _foreign_selectors(spec: Object) -> list[str]:

@@ -17,6 +17,7 @@ from slurmlet.contracts.names import (
     STATUS_ANNOTATIONS,
 )
 from slurmlet.webhook import defaults, guard
+from slurmlet.webhook.pods import OVERRIDDEN
 from slurmlet.webhook.templates import BUILT_IN, Templates
 
 Object = dict[str, Any]
@@ -31,6 +32,7 @@ TIMEOUT_SECONDS = 3
 FEW_OWNERS = 100
 """Of an object that are looked at in CEL, which takes quadratic time (guard.FEW): 40,000 of them
 took two seconds of the API server. Of an object with more the webhook finds its controller."""
+_KEY_CHANGES = "object.metadata.?annotations[?key] != oldObject.metadata.?annotations[?key]"
 _OWNERS = "object.metadata.?ownerReferences.orValue([])"
 
 
@@ -183,10 +185,13 @@ def _pods() -> dict[str, str]:
     return {
         "not-a-mirror": defaults.NOT_A_MIRROR,
         # Everything else that changes in a pod never waits for us.
-        "created-or-status-changed": (
-            'request.operation == "CREATE"'
-            f" || {json.dumps(STATUS_ANNOTATIONS)}.exists(key,"
-            " object.metadata.?annotations[?key] != oldObject.metadata.?annotations[?key])"
+        "created-or-ours-changed": " || ".join(
+            [
+                'request.operation == "CREATE"',
+                f"{json.dumps(STATUS_ANNOTATIONS)}.exists(key, {_KEY_CHANGES})",
+                # A manifest that is applied again; nobody else may change these.
+                *(f"object.spec.?{name} != oldObject.spec.?{name}" for name in OVERRIDDEN),
+            ]
         ),
     }
 
