@@ -83,6 +83,7 @@ LARGEST = {
 }
 
 
+@pytest.mark.claim("W100")
 @pytest.mark.parametrize(("kind", "make", "count"), LARGEST.values(), ids=LARGEST)
 def test_the_largest_object_is_answered_in_time(kind: str, make: Any, count: int) -> None:
     item = make(count)
@@ -97,6 +98,7 @@ def test_the_largest_object_is_answered_in_time(kind: str, make: Any, count: int
     _answer_in_time(request)
 
 
+@pytest.mark.claim("W100")
 def test_the_largest_update_is_answered_in_time() -> None:
     old, new = ({"spec": {"clusterIP": "None", "ports": leading(to)}} for to in (1, 2))
     request = {
