@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from slurmlet.contracts.names import SCHEDULER_NAME
 from slurmlet.contracts.quantity import QuantityError, mib, parse
 
 FLAG_ALIASES = (
@@ -18,6 +19,9 @@ FLAG_ALIASES = (
 
 SCHEDULER_ALIASES = ("slurm-bridge-scheduler",)
 """Schedulers of other systems that bring pods to Slurm; read as ours with a warning."""
+
+OUR_SCHEDULERS = ("", "default-scheduler", *SCHEDULER_ALIASES, SCHEDULER_NAME)
+"""Of pods that go to Slurm: ours, those read as ours, and what nobody chose."""
 
 SELECTOR_ALIASES: Mapping[str, str] = {"kubernetes.io/role": "agent"}
 """What virtual nodes of other systems are selected by, which no kubelet may call itself."""

@@ -8,15 +8,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurmlet.contracts.aliases import SCHEDULER_ALIASES
+from slurmlet.contracts.aliases import OUR_SCHEDULERS
 from slurmlet.contracts.annotations import KEYS
-from slurmlet.contracts.names import NAMESPACE_PREFIX, PREFIX, SCHEDULER_NAME
+from slurmlet.contracts.names import NAMESPACE_PREFIX, PREFIX
 from slurmlet.webhook.guard import API_VERSION
 
 Object = dict[str, Any]
 
 NOT_A_MIRROR = '!("kubernetes.io/config.mirror" in object.metadata.?annotations.orValue({}))'
-_SCHEDULERS = ("", "default-scheduler", *SCHEDULER_ALIASES, SCHEDULER_NAME)
 
 _DAEMON = 'object.metadata.?ownerReferences[?0].?kind.orValue("") == "DaemonSet"'
 _TERMS = (
@@ -100,7 +99,7 @@ def _ours(nodes: Sequence[str]) -> dict[str, str]:
         "not-a-mirror": NOT_A_MIRROR,
         "by-a-scheduler-or-a-node-of-ours": (
             f'object.spec.?nodeName.orValue("") != "" ? object.spec.nodeName in {names}'
-            f' : object.spec.?schedulerName.orValue("") in {json.dumps(_SCHEDULERS)}'
+            f' : object.spec.?schedulerName.orValue("") in {json.dumps(OUR_SCHEDULERS)}'
         ),
         "not-a-daemon-elsewhere": (
             f'object.spec.?nodeName.orValue("") != "" || !({_DAEMON}'

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from slurmlet.contracts.admission import judge
-from slurmlet.contracts.aliases import SCHEDULER_ALIASES, SELECTOR_ALIASES
+from slurmlet.contracts.aliases import OUR_SCHEDULERS, SCHEDULER_ALIASES, SELECTOR_ALIASES
 from slurmlet.contracts.names import (
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
@@ -24,8 +24,6 @@ from slurmlet.webhook.managedfields import overriding
 OVERRIDDEN = ("schedulerName", "nodeSelector", "tolerations")
 """Fields of a spec that we change."""
 _MIRROR = "kubernetes.io/config.mirror"
-_NOBODYS = (None, "", "default-scheduler")
-"""Scheduler names that nobody chose."""
 _NODES_GROUP = "system:nodes"
 _NODES_USER = "system:node:"
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -81,7 +79,7 @@ def is_ours(pod: Object, node: str) -> bool:
         return False
     if spec.get("nodeName"):
         return bool(spec["nodeName"] == node)
-    if spec.get("schedulerName") not in (*_NOBODYS, *SCHEDULER_ALIASES, SCHEDULER_NAME):
+    if (spec.get("schedulerName") or "") not in OUR_SCHEDULERS:
         return False
     return not _is_daemon_elsewhere(pod, spec, node)
 
@@ -180,7 +178,8 @@ def _forged(pod: Object) -> list[str]:
 
 
 def _scheduler(spec: Object) -> list[Op]:
-    if spec.get("schedulerName") in (*_NOBODYS, *SCHEDULER_ALIASES):
+    name = spec.get("schedulerName") or ""
+    if name != SCHEDULER_NAME and name in OUR_SCHEDULERS:
         return [add("spec", "schedulerName", value=SCHEDULER_NAME)]
     return []
 

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from slurmlet.contracts.admission import Verdict, judge
-from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, SCHEDULER_ALIASES
-from slurmlet.contracts.names import PREFIX, SCHEDULER_NAME, TAINT_KEY
+from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, OUR_SCHEDULERS
+from slurmlet.contracts.names import PREFIX, TAINT_KEY
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.wording import MOST, in_one, is_shortened, named, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
@@ -126,8 +126,7 @@ def _is_let_be(metadata: Object) -> bool:
 def _is_ours(resource: str, template: Object) -> bool:
     """Whether pods of the template come to a node of ours, as far as it says."""
     spec = _mapping(template.get("spec"))
-    nobodys = (None, "", "default-scheduler")
-    if spec.get("schedulerName") not in (*nobodys, *SCHEDULER_ALIASES, SCHEDULER_NAME):
+    if (spec.get("schedulerName") or "") not in OUR_SCHEDULERS:
         return False
     # A DaemonSet is on each node whose taints it tolerates; on others nobody asks Slurm.
     return resource != _DAEMON_SETS or _tolerates_us(spec.get("tolerations"))
