@@ -13,8 +13,7 @@ from slurmlet.contracts.identity import IdentityMap
 from slurmlet.contracts.policy import NodeSize, Snapshot, encode
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.identities import Identities
-from slurmlet.kubelet.slurm import capacity
-from slurmlet.kubelet.slurm.capacity import SlurmNode
+from slurmlet.kubelet.slurm.capacity import SlurmNode, largest
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class PolicyFile:
     def _snapshot(self) -> Snapshot:
         nodes = self.nodes()
         if nodes is not self._measured:
-            self._measured, self._sizes = nodes, sizes(nodes)
+            self._measured, self._sizes = nodes, largest(dict(nodes))
         return Snapshot(
             node=self.config.node_name,
             identities=self._identities(),
@@ -88,14 +87,6 @@ class PolicyFile:
         if self._problem and not problem:
             log.info("%s is written again", self.config.policy_file)
         self._problem = problem
-
-
-def sizes(nodes: Mapping[str, SlurmNode]) -> dict[str, NodeSize]:
-    """By partition, the most that one node of it has of each resource."""
-    return {
-        partition: NodeSize(cpus=size.cpus, memory=size.memory, gres=size.gres)
-        for partition, size in capacity.largest(dict(nodes)).items()
-    }
 
 
 def write(path: Path, text: str) -> None:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from slurmlet.contracts.policy import NodeSize
+
 _GRES = re.compile(r"([a-z][a-z0-9_]*)(?::[A-Za-z][^:(,]*)?:(\d+)(?:\([^)]*\))?")
 _UNUSABLE = re.compile(r"down|drain|drng|drained|fail|boot|unk|inval|futr|maint|no_respond")
 
@@ -73,14 +75,14 @@ def total(nodes: dict[str, SlurmNode], *, usable_only: bool) -> Capacity:
     )
 
 
-def largest(nodes: dict[str, SlurmNode]) -> dict[str, Capacity]:
+def largest(nodes: dict[str, SlurmNode]) -> dict[str, NodeSize]:
     """By partition, the most that one node of it has of each resource."""
-    result: dict[str, Capacity] = {}
+    result: dict[str, NodeSize] = {}
     for node in nodes.values():
         for partition in node.partitions:
-            seen = result.get(partition, Capacity(cpus=0, memory=0, gres={}))
+            seen = result.get(partition, NodeSize(cpus=0, memory=0))
             names = seen.gres.keys() | node.gres.keys()
-            result[partition] = Capacity(
+            result[partition] = NodeSize(
                 cpus=max(seen.cpus, node.cpus),
                 memory=max(seen.memory, node.memory),
                 gres={name: max(seen.gres.get(name, 0), node.gres.get(name, 0)) for name in names},

@@ -5,7 +5,6 @@ Slurm alone decides; what is said here of its nodes explains a refusal and cause
 
 from collections.abc import Mapping
 
-from slurmlet.contracts.policy import NodeSize
 from slurmlet.contracts.size import figures
 from slurmlet.kubelet.slurm.capacity import SlurmNode, largest
 
@@ -30,11 +29,8 @@ def explain(
     """Slurm's words with what was asked for, what there is, and what to do."""
     lower = message.lower()
     if any(words in lower for words in _TOO_LARGE):
-        sizes = {
-            name: NodeSize(cpus=most.cpus, memory=most.memory, gres=most.gres)
-            for name, most in largest(dict(nodes)).items()
-        }
-        told = figures(options, sizes, among=options.get("partition", "").split(","))
+        among = options.get("partition", "").split(",")
+        told = figures(options, largest(dict(nodes)), among=among)
         return f"{message}; {told}" if told else message
     for words, remedy in _REMEDIES.items():
         if words in lower:
