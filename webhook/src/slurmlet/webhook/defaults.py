@@ -12,6 +12,7 @@ from slurmlet.contracts.aliases import OUR_SCHEDULERS
 from slurmlet.contracts.annotations import KEYS
 from slurmlet.contracts.names import NAMESPACE_PREFIX, PREFIX
 from slurmlet.webhook.guard import API_VERSION
+from slurmlet.webhook.matching import constraints, named, rule
 
 Object = dict[str, Any]
 
@@ -63,22 +64,11 @@ def policy(
                 # Nothing can be away; without its defaults a pod would run as nobody meant it to.
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "IfNeeded",
-                "matchConstraints": {
-                    "matchPolicy": "Equivalent",
-                    "namespaceSelector": namespaces,
-                    "objectSelector": {},
-                    "resourceRules": [
-                        {
-                            "apiGroups": [""],
-                            "apiVersions": ["v1"],
-                            "operations": ["CREATE"],
-                            "resources": ["pods"],
-                            "scope": "Namespaced",
-                        }
-                    ],
-                },
-                "matchConditions": _named({**_ours(nodes), **conditions}),
-                "variables": _named(_VARIABLES),
+                "matchConstraints": constraints(
+                    [rule(["pods"], operations=["CREATE"])], namespaces=namespaces
+                ),
+                "matchConditions": named({**_ours(nodes), **conditions}),
+                "variables": named(_VARIABLES),
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _PATCH}}],
             },
         },
@@ -108,7 +98,3 @@ def _ours(nodes: Sequence[str]) -> dict[str, str]:
             f' && !({_FIELD}.?values[?0].orValue("") in {names}))'
         ),
     }
-
-
-def _named(expressions: Mapping[str, str]) -> list[Object]:
-    return [{"name": name, "expression": expression} for name, expression in expressions.items()]

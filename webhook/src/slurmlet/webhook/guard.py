@@ -19,6 +19,7 @@ from slurmlet.contracts.names import (
     STATUS_ANNOTATIONS,
     STATUS_PREFIX,
 )
+from slurmlet.webhook.matching import constraints, named, rule
 
 Object = dict[str, Any]
 
@@ -231,25 +232,11 @@ def _policy(
         "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail",
-            "matchConstraints": {
-                "matchPolicy": "Equivalent",
-                "namespaceSelector": namespaces,
-                "objectSelector": {},
-                "resourceRules": [
-                    {
-                        "apiGroups": [""],
-                        "apiVersions": ["v1"],
-                        "operations": list(operations),
-                        "resources": names,
-                        "scope": "Namespaced",
-                    }
-                    for operations, names in resources.items()
-                ],
-            },
-            "matchConditions": [
-                {"name": condition, "expression": expression}
-                for condition, expression in conditions.items()
-            ],
+            "matchConstraints": constraints(
+                [rule(names, operations=operations) for operations, names in resources.items()],
+                namespaces=namespaces,
+            ),
+            "matchConditions": named(conditions),
             "variables": variables,
             "validations": validations,
         },

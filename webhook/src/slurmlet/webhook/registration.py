@@ -17,6 +17,7 @@ from slurmlet.contracts.names import (
     STATUS_ANNOTATIONS,
 )
 from slurmlet.webhook import defaults, guard
+from slurmlet.webhook.matching import named, rule
 from slurmlet.webhook.pods import OVERRIDDEN
 from slurmlet.webhook.templates import BUILT_IN, Templates
 
@@ -113,7 +114,7 @@ def _defaults(site: Site) -> list[Object]:
 
 def _mutating(site: Site) -> Object:
     asked = partial(_webhook, site=site, path="/mutate")
-    services, pods, ours = [_rule(["services"])], [_rule(["pods"])], _ours(site.scope)
+    services, pods, ours = [rule(["services"])], [rule(["pods"])], _ours(site.scope)
     webhooks = [
         # Let through unseen, a Service would get an address for life, and a pod no toleration.
         asked("services", rules=services, conditions=_services(), selects=ours, failure="Fail"),
@@ -141,7 +142,7 @@ def _validating(site: Site) -> Object:
         group, version, resource = key.split("/")
         groups.setdefault((group, version), []).append(resource)
     rules = [
-        _rule(resources, group=group, version=version)
+        rule(resources, group=group, version=version)
         for (group, version), resources in groups.items()
     ]
     webhook = _webhook(
@@ -227,16 +228,6 @@ def _switch(operator: str, values: list[str]) -> Object:
     }
 
 
-def _rule(resources: list[str], *, group: str = "", version: str = "v1") -> Object:
-    return {
-        "apiGroups": [group],
-        "apiVersions": [version],
-        "operations": ["CREATE", "UPDATE"],
-        "resources": resources,
-        "scope": "Namespaced",
-    }
-
-
 def _webhook(
     name: str,
     *,
@@ -254,10 +245,7 @@ def _webhook(
         "rules": rules,
         "namespaceSelector": selects,
         "objectSelector": {},
-        "matchConditions": [
-            {"name": condition, "expression": expression}
-            for condition, expression in conditions.items()
-        ],
+        "matchConditions": named(conditions),
         "matchPolicy": "Equivalent",
         "failurePolicy": failure,
         "sideEffects": "None",
