@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from slurmlet.contracts import aliases, annotations, names
-from slurmlet.webhook.guard import FEW, policies
+from slurmlet.webhook.guard import policies
+from slurmlet.webhook.policies import FEW
 
 ITEMS = policies(["slurm", "slurm-gpu"])
 POLICIES = {

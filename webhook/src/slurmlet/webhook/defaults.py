@@ -11,8 +11,8 @@ from typing import Any
 from slurmlet.contracts.aliases import OUR_SCHEDULERS
 from slurmlet.contracts.annotations import KEYS
 from slurmlet.contracts.names import NAMESPACE_PREFIX, PREFIX
-from slurmlet.webhook.guard import API_VERSION
-from slurmlet.webhook.matching import constraints, named, rule
+from slurmlet.webhook.matching import rule
+from slurmlet.webhook.policies import mutating
 
 Object = dict[str, Any]
 
@@ -26,7 +26,7 @@ _TERMS = (
 _FIELD = f"{_TERMS}[?0].?matchFields[?0]"
 
 _NAMES = tuple(key.removeprefix(PREFIX) for key in KEYS)
-"""A walk over these is short; one over all annotations might not be (guard.py, FEW)."""
+"""A walk over these is short; one over all annotations might not be (policies.py, FEW)."""
 _FROM, _TO = f'"{PREFIX}" + name', f'"{NAMESPACE_PREFIX}" + name'
 _VARIABLES = {
     "defaults": "namespaceObject.metadata.?annotations.orValue({})",
@@ -55,30 +55,14 @@ def policy(
     `nodes` are the names of our virtual nodes, `namespaces` is a label selector, and `conditions`
     are CEL that must hold of a pod beyond its being ours.
     """
-    return [
-        {
-            "apiVersion": API_VERSION,
-            "kind": "MutatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                # Nothing can be away; without its defaults a pod would run as nobody meant it to.
-                "failurePolicy": "Fail",
-                "reinvocationPolicy": "IfNeeded",
-                "matchConstraints": constraints(
-                    [rule(["pods"], operations=["CREATE"])], namespaces=namespaces
-                ),
-                "matchConditions": named({**_ours(nodes), **conditions}),
-                "variables": named(_VARIABLES),
-                "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _PATCH}}],
-            },
-        },
-        {
-            "apiVersion": API_VERSION,
-            "kind": "MutatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name},
-        },
-    ]
+    return mutating(
+        name,
+        rules=[rule(["pods"], operations=["CREATE"])],
+        namespaces=namespaces,
+        conditions={**_ours(nodes), **conditions},
+        variables=_VARIABLES,
+        patch=_PATCH,
+    )
 
 
 def _ours(nodes: Sequence[str]) -> dict[str, str]:

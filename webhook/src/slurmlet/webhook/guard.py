@@ -5,8 +5,7 @@ The API server evaluates them itself: no kubelet, scheduler or controller ever w
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES
@@ -19,18 +18,14 @@ from slurmlet.contracts.names import (
     STATUS_ANNOTATIONS,
     STATUS_PREFIX,
 )
-from slurmlet.webhook.matching import constraints, named, rule
+from slurmlet.webhook.matching import rule
+from slurmlet.webhook.policies import FEW, binding, validating, validation
 
 Object = dict[str, Any]
 
-API_VERSION = "admissionregistration.k8s.io/v1"
 STATUS, BOUND, BINDINGS = "status.slurmlet.io", "bound-pods.slurmlet.io", "bindings.slurmlet.io"
 SHOWN = 60
 """Characters of a value that a denial shows: a message of more than 5 KiB would not be shown."""
-
-FEW = 1000
-"""Annotations of which each is looked at. CEL takes quadratic time for a walk over many (cel-go
-v0.26, refValStack.drop), and 256 KiB hold 87,000: about ten seconds for each walk."""
 
 _SUBRESOURCES = ("pods/status", "pods/ephemeralcontainers", "pods/resize")
 _EVERYWHERE: Object = {}
@@ -67,15 +62,15 @@ def policies(nodes: Sequence[str]) -> list[Object]:
     """The policies and their bindings, with every default of the API server written out, so that
     they can be compared; `nodes` are the names of our virtual nodes."""
     guards = (_status(), _bound(nodes), _bindings())
-    return [*guards, *(_bind(guard["metadata"]["name"]) for guard in guards)]
+    return [*guards, *(binding(guard["metadata"]["name"]) for guard in guards)]
 
 
 def _status() -> Object:
     """Of a pod in any namespace: whatever its namespace's label says now, it can come to our node,
     and the agent believes these annotations there."""
-    return _policy(
+    return validating(
         STATUS,
-        resources={("CREATE", "UPDATE"): ["pods"], ("UPDATE",): [*_SUBRESOURCES]},
+        rules=[rule(["pods"]), rule(_SUBRESOURCES, operations=["UPDATE"])],
         namespaces=_EVERYWHERE,
         conditions={
             "annotations-changed": _ANNOTATIONS_CHANGED,
@@ -88,7 +83,7 @@ def _status() -> Object:
             unless=f'request.operation == "CREATE" && k == "{REQUEST_ANNOTATION}"',
         ),
         validations=[
-            _validation(
+            validation(
                 _NOT_TOUCHED,
                 says="metadata.annotations[{variables.key}]: cannot be {variables.change}, because"
                 f" only slurmlet writes what is below {STATUS_PREFIX}; leave that annotation to"
@@ -101,43 +96,41 @@ def _status() -> Object:
 def _bound(nodes: Sequence[str]) -> Object:
     """Of a pod on our node, which is one of ours whatever its namespace's label says."""
     again = "delete and re-create the pod"
-    return _policy(
+    return validating(
         BOUND,
-        resources={("UPDATE",): ["pods", *_SUBRESOURCES]},
+        rules=[rule(["pods", *_SUBRESOURCES], operations=["UPDATE"])],
         namespaces=_NOT_PROTECTED,
         conditions={
             "on-our-node": f'oldObject.spec.?nodeName.orValue("") in {json.dumps(nodes)}',
             "not-the-agent": _NOT_THE_AGENT,
         },
-        variables=[
-            *_touched(_ASKS_SLURM, known=_ASKING),
-            _variable("node", "oldObject.spec.nodeName"),
-            _variable("of", 'has(request.subResource) ? request.subResource : ""'),
-            _variable(
-                "resized",
+        variables={
+            **_touched(_ASKS_SLURM, known=_ASKING),
+            "node": "oldObject.spec.nodeName",
+            "of": 'has(request.subResource) ? request.subResource : ""',
+            "resized": (
                 '(variables.of != "resize" ? [] : object.spec.containers'
-                '.filter(c, !(c in oldObject.spec.containers)).map(c, c.name)) + ["*"]',
+                '.filter(c, !(c in oldObject.spec.containers)).map(c, c.name)) + ["*"]'
             ),
-            _variable(
-                "attached",
+            "attached": (
                 '(variables.of != "ephemeralcontainers" ? []'
-                ' : object.spec.?ephemeralContainers.orValue([]).map(c, c.name)) + ["*"]',
+                ' : object.spec.?ephemeralContainers.orValue([]).map(c, c.name)) + ["*"]'
             ),
-        ],
+        },
         validations=[
-            _validation(
+            validation(
                 _NOT_TOUCHED,
                 says="metadata.annotations[{variables.key}]: cannot be {variables.change}, because"
                 " a pod keeps what it asks of Slurm once it is bound to node {variables.node};"
                 f" {again}",
             ),
-            _validation(
+            validation(
                 'variables.of != "resize"',
                 says="spec.containers[{variables.resized[0]}].resources: cannot change on node"
                 " {variables.node}, because Slurm cannot change the size of a job;"
                 f" {again} with the resources that it needs",
             ),
-            _validation(
+            validation(
                 'variables.of != "ephemeralcontainers"',
                 says="spec.ephemeralContainers[{variables.attached[0]}]: cannot be added on node"
                 " {variables.node}, which does not run such containers yet; run a step in the"
@@ -149,16 +142,16 @@ def _bound(nodes: Sequence[str]) -> Object:
 
 def _bindings() -> Object:
     """The API server merges the annotations of a binding into the pod, and asks nobody again."""
-    return _policy(
+    return validating(
         BINDINGS,
-        resources={("CREATE",): ["pods/binding", "bindings"]},
+        rules=[rule(["pods/binding", "bindings"], operations=["CREATE"])],
         namespaces=_EVERYWHERE,
         conditions={"has-annotations": "has(object.metadata.annotations)"},
         variables=_touched(
             f"{_OURS_TO_WRITE} || {_ASKS_SLURM}", known=(*STATUS_ANNOTATIONS, *_ASKING)
         ),
         validations=[
-            _validation(
+            validation(
                 _NOT_TOUCHED,
                 says="metadata.annotations[{variables.key}]: cannot be {variables.change} by a"
                 " binding, because the pod was admitted without it; bind the pod without that"
@@ -168,7 +161,7 @@ def _bindings() -> Object:
     )
 
 
-def _touched(about: str, *, known: Sequence[str], unless: str = "false") -> list[Object]:
+def _touched(about: str, *, known: Sequence[str], unless: str = "false") -> dict[str, str]:
     """Variables: `touched`, the keys that the CEL condition `about` picks and that were changed;
     `key`, the first of them by name, and `change`, what becomes of it.
 
@@ -177,76 +170,22 @@ def _touched(about: str, *, known: Sequence[str], unless: str = "false") -> list
     """
     value = "variables.value"
     shown = f'{value}.size() > {SHOWN} ? {value}.substring(0, {SHOWN}) + "..." : {value}'
-    return [
-        _variable("after", "object.metadata.?annotations.orValue({})"),
-        _variable(
-            "before",
-            'request.operation == "CREATE" ? {} : oldObject.metadata.?annotations.orValue({})',
+    return {
+        "after": "object.metadata.?annotations.orValue({})",
+        "before": (
+            'request.operation == "CREATE" ? {} : oldObject.metadata.?annotations.orValue({})'
         ),
-        _variable(
-            "keys",
+        "keys": (
             f"variables.before.size() + variables.after.size() > {FEW} ? {json.dumps(known)}"
-            " : variables.before.map(k, k) + variables.after.map(k, k)",
+            " : variables.before.map(k, k) + variables.after.map(k, k)"
         ),
-        _variable(
-            "touched",
+        "touched": (
             f"variables.keys.filter(k, ({about}) && variables.before[?k] != variables.after[?k]"
-            f" && !({unless}))",
+            f" && !({unless}))"
         ),
-        _variable("key", 'variables.touched.size() == 0 ? "" : variables.touched.min()'),
-        _variable("value", 'variables.after[?variables.key].orValue("")'),
-        _variable(
-            "change",
-            f'!(variables.key in variables.after) ? "removed" : "set to " + strings.quote({shown})',
+        "key": 'variables.touched.size() == 0 ? "" : variables.touched.min()',
+        "value": 'variables.after[?variables.key].orValue("")',
+        "change": (
+            f'!(variables.key in variables.after) ? "removed" : "set to " + strings.quote({shown})'
         ),
-    ]
-
-
-def _variable(name: str, expression: str) -> Object:
-    return {"name": name, "expression": expression}
-
-
-def _validation(expression: str, *, says: str) -> Object:
-    """`says` is a sentence with CEL in braces."""
-    parts = re.split(r"\{(.+?)\}", says)
-    texts = [json.dumps(part) if index % 2 == 0 else part for index, part in enumerate(parts)]
-    return {
-        "expression": expression,
-        "messageExpression": " + ".join(text for text in texts if text != '""'),
-        "reason": "Forbidden",
-    }
-
-
-def _policy(
-    name: str,
-    *,
-    resources: Mapping[tuple[str, ...], list[str]],
-    namespaces: Object,
-    conditions: Mapping[str, str],
-    variables: list[Object],
-    validations: list[Object],
-) -> Object:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": constraints(
-                [rule(names, operations=operations) for operations, names in resources.items()],
-                namespaces=namespaces,
-            ),
-            "matchConditions": named(conditions),
-            "variables": variables,
-            "validations": validations,
-        },
-    }
-
-
-def _bind(name: str) -> Object:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
     }

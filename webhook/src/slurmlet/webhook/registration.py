@@ -19,6 +19,7 @@ from slurmlet.contracts.names import (
 from slurmlet.webhook import defaults, guard
 from slurmlet.webhook.matching import named, rule
 from slurmlet.webhook.pods import OVERRIDDEN
+from slurmlet.webhook.policies import API_VERSION
 from slurmlet.webhook.templates import BUILT_IN, Templates
 
 Object = dict[str, Any]
@@ -31,7 +32,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 TIMEOUT_SECONDS = 3
 """An answer takes milliseconds, and every create waits for it: a dead webhook is said soon."""
 FEW_OWNERS = 100
-"""Of an object that are looked at in CEL, which takes quadratic time (guard.FEW): 40,000 of them
+"""Of an object that are looked at in CEL, which takes quadratic time (policies.FEW): 40,000 of them
 took two seconds of the API server. Of an object with more the webhook finds its controller."""
 _KEY_CHANGES = "object.metadata.?annotations[?key] != oldObject.metadata.?annotations[?key]"
 _OWNERS = "object.metadata.?ownerReferences.orValue([])"
@@ -263,7 +264,7 @@ def _client_config(site: Site, path: str) -> Object:
 
 def _configuration(kind: str, webhooks: list[Object]) -> Object:
     return {
-        "apiVersion": guard.API_VERSION,
+        "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": {"name": NAME},
         "webhooks": webhooks,
