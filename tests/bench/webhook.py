@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,16 +215,20 @@ def measure(found: Bed, *, seconds: int) -> list[Figure]:
             client=False,
         )
         mebibytes = memory(process)
+        with registered(found, port=port, services="policy"):
+            runs["policies"] = rates(found, seconds=seconds, kinds=("services",))
     return [*rows(runs), *own_rows(straight, share=share, mebibytes=mebibytes)]
 
 
-def rates(found: Bed, *, seconds: int) -> dict[tuple[str, int], Load]:
-    for kind in OBJECTS:
+def rates(
+    found: Bed, *, seconds: int, kinds: Iterable[str] = OBJECTS
+) -> dict[tuple[str, int], Load]:
+    for kind in kinds:
         # The first requests open connections and fill caches.
         found.create(kind, rate=RATES[0], seconds=2)
     return {
         (kind, rate): found.create(kind, rate=rate, seconds=seconds)
-        for kind in OBJECTS
+        for kind in kinds
         for rate in RATES
     }
 
@@ -266,11 +270,12 @@ def ours(found: Bed) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def registered(found: Bed, *, port: int) -> Iterator[None]:
-    """Pods and Services of the API server go to a port, as our own registration sends them."""
+def registered(found: Bed, *, port: int, services: str = "webhook") -> Iterator[None]:
+    """Pods and Services of the API server go to a port, as our own registration sends them, or
+    Services to policies."""
     argv = [sys.executable, "-m", "slurmlet.webhook", "bootstrap"]
     argv += ["--kubeconfig", str(found.plane.admin_conf), "--ca-file", str(found.pki / "ca.crt")]
-    argv += ["--url", f"https://127.0.0.1:{port}"]
+    argv += ["--url", f"https://127.0.0.1:{port}", "--services", services]
     subprocess.run(argv, stdout=subprocess.DEVNULL, timeout=SECONDS, check=True)
     try:
         # The API server reads the registration within a second, and nothing tells when.
@@ -312,11 +317,12 @@ def rows(runs: Mapping[str, Mapping[tuple[str, int], Load]]) -> Iterator[Figure]
     for (kind, rate), bare in runs["none"].items():
         what = f"create {kind}, {rate} a second"
         yield Figure(what=f"{what} (reached {bare.rate:.0f}): no webhook", value=bare.shown)
-        for name in ("no-op", "slurmlet"):
+        others = ("policies",) if kind == "services" else ()
+        for name in ("no-op", "slurmlet", *others):
             run = runs[name][kind, rate]
             added = run.p99 - bare.p99
             noop = runs["no-op"][kind, rate].p99 - bare.p99
-            judged = name == "slurmlet" and rate == 100
+            judged = name != "no-op" and rate == 100
             yield Figure(
                 what=f"{what} (reached {run.rate:.0f}): {name}",
                 value=f"{run.shown}: {run.p50 - bare.p50:+.2f} and {added:+.2f} ms",

@@ -343,6 +343,18 @@ def test_the_webhook_is_registered_with_arguments_that_it_knows(
     known = webhook_command.parser().parse_args([str(word) for word in arguments])
     assert (known.command, known.url, known.node) == ("bootstrap", url, [node])
     assert known.config == "/etc/slurmlet/slurmlet.toml"
+    assert (known.services, known.no_pod_network) == ("webhook", False)
+
+
+def test_services_are_made_headless_by_policies_where_the_site_wants_it() -> None:
+    variables = settings_variables() | {
+        "slurmlet_services": "policy",
+        "__slurmlet_pod_ranges": {},
+    }
+    templar = Templar(loader=DataLoader(), variables=variables)
+    _, *arguments = templar.template(trusted("{{ __slurmlet_webhook_bootstrap }}"))
+    known = webhook_command.parser().parse_args([str(word) for word in arguments])
+    assert (known.services, known.no_pod_network) == ("policy", True)
 
 
 def units() -> list[Path]:

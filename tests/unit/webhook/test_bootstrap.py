@@ -9,7 +9,7 @@ import trustme
 
 from slurmlet.common.kube import Api, ApiError
 from slurmlet.webhook import __main__ as command
-from slurmlet.webhook.bootstrap import register
+from slurmlet.webhook.bootstrap import UnsupportedError, register
 from slurmlet.webhook.registration import Site, objects
 
 URL = "https://10.77.0.1:10270"
@@ -20,7 +20,8 @@ GUARD = "validatingadmissionpolicies/status.slurmlet.io"
 class FakeApi:
     """Objects by collection and name, as an API server holds them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, absent: str = "nothing") -> None:
+        self.absent = absent
         self.items: dict[str, dict[str, Any]] = {}
         self.writes = 0
 
@@ -31,6 +32,8 @@ class FakeApi:
         return copy.deepcopy(self.items[key])
 
     async def list(self, path: str, params: dict[str, str]) -> tuple[list[Any], str]:
+        if self.absent in path:
+            raise ApiError(status=404, reason="NotFound", message="no such resource")
         key, _, value = params["labelSelector"].partition("=")
         found = [
             copy.deepcopy(item)
@@ -121,6 +124,27 @@ def test_a_setting_that_somebody_changed_is_put_back_and_what_is_theirs_stays(
     assert api.items[MUTATING]["metadata"]["labels"]["team"] == "x"
     assert api.items[MUTATING]["metadata"]["annotations"] == "x"
     assert api.items[GUARD]["status"] == {"typeChecking": {}}
+
+
+def test_services_change_hands_without_a_moment_of_nobody(api: FakeApi) -> None:
+    """The API server asks the webhook until the policies are there, and the other way round."""
+    there = run(api, services="policy")
+    assert there[-1].startswith("MutatingWebhookConfiguration slurmlet: changed: webhooks")
+    assert "MutatingAdmissionPolicy services.slurmlet.io: created" in there
+    assert run(api, services="policy") == []
+    back = run(api)
+    assert back[0].startswith("MutatingWebhookConfiguration slurmlet: changed: webhooks")
+    assert "MutatingAdmissionPolicy services.slurmlet.io: removed" in back
+    assert run(api) == []
+
+
+def test_an_api_server_without_such_policies_is_told_before_anything_changes() -> None:
+    api = FakeApi(absent="mutatingadmissionpolic")
+    run(api)
+    before = copy.deepcopy(api.items)
+    with pytest.raises(UnsupportedError, match=r"Kubernetes 1\.36 on; use --services webhook"):
+        run(api, services="policy")
+    assert api.items == before
 
 
 def test_what_is_ours_and_not_wanted_any_more_goes(api: FakeApi) -> None:

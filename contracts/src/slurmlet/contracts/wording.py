@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 
 MOST = 8
 """Sentences of one kind in one answer: nobody reads thousands, and each may become an event."""
-_NAMED = 5
+NAMED = 5
 """Things that one sentence names: of a warning kubectl shows 256 characters where there are many,
 and an object may have thousands of each."""
 _MORE = re.compile(r" and [0-9]+ more$")
-_LONGEST = 160
+LONGEST = 160
 """Characters of one: more than the path of any field in a container of the longest name."""
 
 
 def several(names: Sequence[str]) -> str:
     """The first of these names, and how many more there are."""
-    shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    shown = ", ".join(name[:LONGEST] for name in names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
 def some(texts: Iterable[str]) -> list[str]:

@@ -55,6 +55,18 @@ def parser() -> argparse.ArgumentParser:
     bootstrap.add_argument(
         "--config", help="slurmlet.toml, if its table [webhook] names custom resources"
     )
+    bootstrap.add_argument(
+        "--services",
+        choices=("webhook", "policy"),
+        default="webhook",
+        help="who makes Services headless: the webhook, or a policy that the API server evaluates"
+        " itself (Kubernetes 1.36 and later)",
+    )
+    bootstrap.add_argument(
+        "--no-pod-network",
+        action="store_true",
+        help="with --services policy: pods have no network of their own, which it cannot know",
+    )
     bootstrap.add_argument("--check", action="store_true", help="change nothing")
     return found
 
@@ -86,12 +98,14 @@ def _serve(arguments: argparse.Namespace) -> None:
 async def _bootstrap(arguments: argparse.Namespace, site: Site) -> None:
     # Imported here: the client costs 60 MiB, which the server need not carry.
     from slurmlet.common.kube import Api, ApiError, UnreachableError  # noqa: PLC0415
-    from slurmlet.webhook.bootstrap import register  # noqa: PLC0415
+    from slurmlet.webhook.bootstrap import UnsupportedError, register  # noqa: PLC0415
 
     try:
         async with await Api.from_kubeconfig(arguments.kubeconfig) as api:
             for line in await register(api, objects(site), check=arguments.check):
                 print(line)
+    except UnsupportedError as error:
+        raise ConfigError(str(error)) from None
     except (ApiError, UnreachableError) as error:
         raise ConfigError(f"--kubeconfig {arguments.kubeconfig}: {error}") from None
 
@@ -105,6 +119,8 @@ def _site(arguments: argparse.Namespace) -> Site:
         scope=arguments.scope,
         nodes=tuple(arguments.node or [NODE_NAME]),
         templates=templates(arguments.config),
+        services=arguments.services,
+        pod_network=False if arguments.no_pod_network else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from slurmlet.common.kube import Api, ApiError, Object
+from slurmlet.webhook import headless
 from slurmlet.webhook.registration import MANAGED_BY, NAME, differences
 
 _API = "/apis/admissionregistration.k8s.io/v1"
@@ -19,6 +20,10 @@ NOT_EVERYWHERE = ("MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy")
 """Kinds that API servers before Kubernetes 1.36 do not have; pods get no defaults there."""
 
 
+class UnsupportedError(Exception):
+    """The API server has not what is asked for."""
+
+
 async def register(api: Api, wanted: Sequence[Object], *, check: bool) -> list[str]:
     """Make the live objects as wanted and remove others of ours, which bear our label; with `check`
     only say what would change. What is `NOT_EVERYWHERE` and not here is left out.
@@ -27,8 +32,15 @@ async def register(api: Api, wanted: Sequence[Object], *, check: bool) -> list[s
 
     Raises:
         ApiError, UnreachableError: as the API server said; what came before it is done.
+        UnsupportedError: Services would have addresses that nobody serves; nothing is done.
     """
     ours = await _ours(api)
+    absent = {item["metadata"]["name"] for item in wanted if item["kind"] not in ours}
+    if headless.MUTATION in absent:
+        raise UnsupportedError(
+            "--services policy: this API server has no MutatingAdmissionPolicy, which is there from"
+            " Kubernetes 1.36 on; use --services webhook"
+        )
     lines = [
         line
         for item in wanted

@@ -100,3 +100,8 @@ def text(says: str) -> str:
     parts = re.split(r"\{(.+?)\}", says)
     texts = [json.dumps(part) if index % 2 == 0 else part for index, part in enumerate(parts)]
     return " + ".join(text for text in texts if text != '""')
+
+
+def first(items: str, count: int) -> str:
+    """CEL for at most so many of the items of a list."""
+    return f"{items}.slice(0, {items}.size() > {count} ? {count} : {items}.size())"

@@ -16,7 +16,7 @@ from slurmlet.contracts.names import (
     SCHEDULER_NAME,
     STATUS_ANNOTATIONS,
 )
-from slurmlet.webhook import defaults, guard
+from slurmlet.webhook import defaults, guard, headless
 from slurmlet.webhook.matching import named, rule
 from slurmlet.webhook.pods import OVERRIDDEN
 from slurmlet.webhook.policies import API_VERSION
@@ -50,13 +50,19 @@ class Service:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What registration depends on: where the webhook is (`https://ADDRESS:PORT` or a Service), the
-    authority of its certificate (PEM), and what is ours."""
+    authority of its certificate (PEM), and what is ours.
+
+    `services` says who makes Services headless: the webhook, or a policy (headless.py), which
+    must be told whether pods have a network of their own (`pod_network`, None: not known).
+    """
 
     at: str | Service
     ca: bytes
     scope: Scope = "all"
     nodes: tuple[str, ...] = (NODE_NAME,)
     templates: Templates = field(default_factory=lambda: BUILT_IN)
+    services: Literal["webhook", "policy"] = "webhook"
+    pod_network: bool | None = None
 
 
 def objects(site: Site) -> list[Object]:
@@ -64,6 +70,7 @@ def objects(site: Site) -> list[Object]:
     wanted = [
         *guard.policies(site.nodes),
         *_defaults(site),
+        *_headless(site),
         _validating(site),
         _mutating(site),
     ]
@@ -113,14 +120,24 @@ def _defaults(site: Site) -> list[Object]:
     return made
 
 
+def _headless(site: Site) -> list[Object]:
+    if site.services == "webhook":
+        return []
+    return headless.policies(
+        namespaces=_ours(site.scope), conditions=_services(), pod_network=site.pod_network
+    )
+
+
 def _mutating(site: Site) -> Object:
     asked = partial(_webhook, site=site, path="/mutate")
     services, pods, ours = [rule(["services"])], [rule(["pods"])], _ours(site.scope)
-    webhooks = [
-        # Let through unseen, a Service would get an address for life, and a pod no toleration.
-        asked("services", rules=services, conditions=_services(), selects=ours, failure="Fail"),
-        asked("pods", rules=pods, conditions=_pods(), selects=ours, failure="Fail"),
-    ]
+    # Let through unseen, a Service would get an address for life, and a pod no toleration.
+    webhooks = [asked("pods", rules=pods, conditions=_pods(), selects=ours, failure="Fail")]
+    if site.services == "webhook":
+        webhooks.insert(
+            0,
+            asked("services", rules=services, conditions=_services(), selects=ours, failure="Fail"),
+        )
     if site.scope == "labelled":
         webhooks.append(
             asked(

@@ -4,6 +4,7 @@ What is headless stays so, whatever is applied to it; what has an address keeps 
 server lets no update take it away (docs/contracts.md, Services).
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,22 +14,47 @@ from slurmlet.contracts.wording import several, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 from slurmlet.webhook.managedfields import overriding
 
-_RANGES = "loadBalancerSourceRanges"
-_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
-_OF_TYPES = (
+RANGES = "loadBalancerSourceRanges"
+RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
+OF_TYPES = (
     "healthCheckNodePort",
     "loadBalancerClass",
     "loadBalancerIP",
     "externalTrafficPolicy",
     "allocateLoadBalancerNodePorts",
-    _RANGES,
+    RANGES,
 )
 """Fields of spec that a ClusterIP Service may not have (ValidateService of Kubernetes)."""
-_DEFAULTS: Mapping[str, object] = {
+DEFAULTS: Mapping[str, object] = {
     "externalTrafficPolicy": "Cluster",
     "allocateLoadBalancerNodePorts": True,
 }
 """What the API server writes there by itself, and nobody misses."""
+SHOWN = 80
+"""Characters of a value that a warning shows."""
+
+_INSTEAD = f'use the DNS name, or re-create the Service with label {HEADLESS_LABEL}: "false"'
+TOGGLED = (
+    f"metadata.labels[{HEADLESS_LABEL}]: cannot change, because a Service keeps its clusterIP for"
+    " life; delete and re-create the Service"
+)
+BECAME = (
+    "spec.type {type} became a headless ClusterIP: nothing forwards from outside to Slurm jobs; "
+    f"{_INSTEAD}"
+)
+REMOVED = "{removed}: removed with spec.type {type}; leave it out"
+UNFILTERED = (
+    "{place} {value}: removed, nothing filters who reaches the pods; let the application check its"
+    " clients"
+)
+REPLACED = f"spec.clusterIP {{address}} was replaced by None: nothing serves it; {_INSTEAD}"
+NOT_LED = (
+    "spec.ports[{index}]: nothing leads port {port} to targetPort {target} {why}; clients must use"
+    " {target}, give both the same number"
+)
+UNSELECTED, OF_SCTP = "of a Service without a selector", "of protocol SCTP"
+UNNETWORKED = "here, where pods have no network of their own"
+"""What is said, here and by headless.py."""
 
 
 def mutate(request: Object, policy: Snapshot) -> Decision:
@@ -38,10 +64,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     if _is_api_server(request, service):
         return UNCHANGED
     if old and _is_toggled(service, old):
-        return Decision(
-            denial=f"metadata.labels[{HEADLESS_LABEL}]: cannot change, because a Service keeps its"
-            " clusterIP for life; delete and re-create the Service"
-        )
+        return Decision(denial=TOGGLED)
     if _opted_out(service) or _type(service) == "ExternalName":
         return UNCHANGED
     if old and _type(old) != "ExternalName" and not _is_headless(old):
@@ -81,8 +104,8 @@ def _downgrade(service: Object) -> Iterator[Op]:
     for name in _removed(service):
         yield remove("spec", name)
     annotations = metadata(service, "annotations")
-    if _RANGES_ANNOTATION in annotations:
-        yield remove("metadata", "annotations", _RANGES_ANNOTATION)
+    if RANGES_ANNOTATION in annotations:
+        yield remove("metadata", "annotations", RANGES_ANNOTATION)
     if annotations:
         yield add("metadata", "annotations", ORIGINAL_TYPE_ANNOTATION, value=_type(service))
     else:
@@ -108,17 +131,14 @@ def _removed(service: Object) -> list[str]:
     spec = _spec(service)
     # externalIPs make a ClusterIP Service reachable from outside, too, and then it needs a policy.
     kept = {"externalTrafficPolicy"} if spec.get("externalIPs") else set()
-    return [name for name in _OF_TYPES if name in spec and name not in kept]
+    return [name for name in OF_TYPES if name in spec and name not in kept]
 
 
 def _type_warnings(service: Object) -> Iterator[str]:
     if not _has_other_type(service):
         return
     kind, spec = _type(service), _spec(service)
-    yield (
-        f"spec.type {kind} became a headless ClusterIP: nothing forwards from outside to Slurm"
-        f' jobs; use the DNS name, or re-create the Service with label {HEADLESS_LABEL}: "false"'
-    )
+    yield BECAME.format(type=kind)
     removed = [
         *(
             f"spec.ports[{index}].nodePort {port['nodePort']}"
@@ -126,34 +146,30 @@ def _type_warnings(service: Object) -> Iterator[str]:
             if port.get("nodePort")
         ),
         *(
-            f"spec.{name} {spec[name]}"
+            f"spec.{name} {_shown(spec[name])}"
             for name in _removed(service)
-            if name != _RANGES and spec[name] not in (_DEFAULTS.get(name), None)
+            if name != RANGES and spec[name] not in (DEFAULTS.get(name), None)
         ),
     ]
     if removed:
-        yield f"{several(removed)}: removed with spec.type {kind}; leave it out"
+        yield REMOVED.format(removed=several(removed), type=kind)
     ranges = {
-        f"spec.{_RANGES}": ", ".join(map(str, spec.get(_RANGES) or ())),
-        f"annotation {_RANGES_ANNOTATION}": metadata(service, "annotations").get(
-            _RANGES_ANNOTATION
-        ),
+        f"spec.{RANGES}": ", ".join(map(str, spec.get(RANGES) or ())),
+        f"annotation {RANGES_ANNOTATION}": metadata(service, "annotations").get(RANGES_ANNOTATION),
     }
     for place, value in ranges.items():
         if value:
-            yield (
-                f"{place} {value[:80]}: removed, nothing filters who reaches the pods; let the"
-                " application check its clients"
-            )
+            yield UNFILTERED.format(place=place, value=value[:SHOWN])
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _address_warnings(service: Object) -> Iterator[str]:
     address = _spec(service).get("clusterIP")
     if address and address != "None":
-        yield (
-            f"spec.clusterIP {address} was replaced by None: nothing serves it; use the DNS name,"
-            f' or re-create the Service with label {HEADLESS_LABEL}: "false"'
-        )
+        yield REPLACED.format(address=address)
 
 
 def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[str]:
@@ -164,17 +180,14 @@ def _port_warnings(service: Object, old: Object, policy: Snapshot) -> Iterator[s
         if not isinstance(target, int) or number == target or _leads(port) in known:
             continue
         if not _spec(service).get("selector"):
-            why = "of a Service without a selector"
+            why = UNSELECTED
         elif port.get("protocol") == "SCTP":
-            why = "of protocol SCTP"
+            why = OF_SCTP
         elif policy.pod_network is False:
-            why = "here, where pods have no network of their own"
+            why = UNNETWORKED
         else:
             continue
-        yield (
-            f"spec.ports[{index}]: nothing leads port {number} to targetPort {target} {why};"
-            f" clients must use {target}, give both the same number"
-        )
+        yield NOT_LED.format(index=index, port=number, target=target, why=why)
 
 
 def _leads(port: Mapping[str, Any]) -> str:
