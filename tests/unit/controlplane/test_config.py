@@ -31,6 +31,10 @@ def test_one_key_is_enough_and_other_tables_are_left_alone(tmp_path: Path) -> No
         ('advertise_address = "10.0.0.1"\nport = 1', ["'port'", "secure_port"]),
         ('advertise_address = "10.0.0.1"\nsecure_port = "6443"', ["secure_port", "'6443'", "int"]),
         ('advertise_address = "10.0.0.1"\nsecure_port = true', ["secure_port", "True", "int"]),
+        (
+            'advertise_address = "10.0.0.1"\nnode_grace_seconds = 10',
+            ["node_grace_seconds", "10", "30"],
+        ),
         ('advertise_address = "10.0.0.1"\nsecure_port = 0', ["secure_port", "0", "65535"]),
         ('advertise_address = "10.0.0.1"\nsecure_port = 2379', ["2379", "etcd_client_port"]),
         ('advertise_address = "10.0.0.1"\npki_dir = "pki"', ["pki_dir", "'pki'", "absolute"]),

@@ -44,8 +44,13 @@ def test_a_stop_of_the_apiserver_does_not_wait_for_watches() -> None:
 def test_a_lost_agent_does_not_evict_pods() -> None:
     found = flags("kube-controller-manager")
     assert found["controllers"] == "*,-taint-eviction-controller"
-    assert found["node-monitor-grace-period"] == "15m"
+    assert found["node-monitor-grace-period"] == "900s"
     assert found["terminated-pod-gc-threshold"] == "200"
+
+
+def test_how_long_a_node_may_be_silent_is_the_sites() -> None:
+    given = replace(CONFIG, node_grace_seconds=60)
+    assert flags("kube-controller-manager", given)["node-monitor-grace-period"] == "60s"
 
 
 def test_etcd_lets_in_the_api_server_only() -> None:

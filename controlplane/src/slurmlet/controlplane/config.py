@@ -18,6 +18,8 @@ class Config:
     `advertise_address` is published as the endpoint of default/kubernetes; where it is a loopback
     address nothing is published. etcd and the controller-manager listen on loopback only.
     `etcd_fsync` is False only where losing the cluster in a power cut does not matter.
+    `node_grace_seconds` is how long a node may be silent before its pods leave their Services; they
+    are not evicted in any case.
     """
 
     advertise_address: str
@@ -32,6 +34,7 @@ class Config:
     data_dir: Path = Path("/var/lib/slurmlet/controlplane")
     bin_dir: Path = Path("/opt/slurmlet/controlplane")
     etcd_fsync: bool = True
+    node_grace_seconds: int = 900
 
     @property
     def publishes_endpoint(self) -> bool:
@@ -39,6 +42,7 @@ class Config:
         return not ipaddress.ip_address(self.advertise_address).is_loopback
 
 
+LEAST_GRACE, MOST_GRACE = 30, 86400
 PORT_FIELDS = ("secure_port", "etcd_client_port", "etcd_peer_port", "controller_manager_port")
 
 
@@ -116,6 +120,11 @@ def _check(config: Config) -> None:
         ) from None
     if network.num_addresses < 4:
         raise ControlPlaneError(f"service_cidr = {config.service_cidr!r} must hold 4 addresses")
+    if not LEAST_GRACE <= config.node_grace_seconds <= MOST_GRACE:
+        raise ControlPlaneError(
+            f"node_grace_seconds = {config.node_grace_seconds} must be from {LEAST_GRACE}, because"
+            f" the lease is renewed every 10 s, to {MOST_GRACE}"
+        )
     ports = {name: getattr(config, name) for name in PORT_FIELDS}
     for name, port in ports.items():
         if not 1 <= port <= 65535:

@@ -160,7 +160,7 @@ def _controller_manager(config: Config) -> Process:
         "leader-elect": False,
         # A lost agent is not a lost node: jobs go on (docs/architecture.md, Rules, 5).
         "controllers": "*,-taint-eviction-controller",
-        "node-monitor-grace-period": "15m",
+        "node-monitor-grace-period": f"{config.node_grace_seconds}s",
         "terminated-pod-gc-threshold": 200,
         "root-ca-file": pki / "ca.crt",
         "service-account-private-key-file": pki / "sa.key",
