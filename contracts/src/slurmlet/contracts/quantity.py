@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 _SUFFIXES = {
@@ -29,7 +30,12 @@ def parse(text: str | int | float) -> Fraction:
     Raises:
         QuantityError: not a quantity.
     """
-    written = str(text)
+    return _parse(str(text))
+
+
+# Pods and nodes say the same few hundred quantities again and again.
+@lru_cache(maxsize=1024)
+def _parse(written: str) -> Fraction:
     match = _QUANTITY.fullmatch(written) if len(written) <= _MAX_LENGTH else None
     if not match or (match[3] or "") not in _SUFFIXES:
         raise QuantityError(f"{written[:_MAX_LENGTH]!r} is no quantity such as 500m, 2 or 1.5Gi")
