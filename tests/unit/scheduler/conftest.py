@@ -1,9 +1,16 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 Make = Callable[..., dict[str, Any]]
+
+LARGEST = {
+    "cpu": {"cpu": "16", "memory": "64000Mi", "gres": {"gpu": "2"}},
+    "debug": {"cpu": "4", "memory": "8000Mi", "gres": {}},
+}
+AMOUNTS = {"cpu": "40", "memory": "136000Mi", "pods": "100", "nvidia.com/gpu": "4"}
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +50,10 @@ def node() -> Make:
                     "kubernetes.io/os": "linux",
                     **(labels or {}),
                 },
-                "annotations": {"slurmlet.io/largest": '{"cpu":{"cpu":16},"debug":{"cpu":16}}'},
+                "annotations": {"slurmlet.io/largest": json.dumps(LARGEST)},
             },
             "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}], **spec},
+            "status": {"capacity": AMOUNTS, "allocatable": AMOUNTS},
         }
 
     return make

@@ -4,27 +4,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tools.reasons import claimed
 
 from slurmlet.scheduler.verdict import is_ours, verdict
 
 Make = Callable[..., dict[str, Any]]
 NAMES = frozenset({"slurmlet-scheduler"})
-
-
-def affinity(*terms: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}
-        }
-    }
-
-
-def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
-    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
-
-
-def named(name: str) -> dict[str, Any]:
-    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
 
 
 @pytest.mark.parametrize(
@@ -54,103 +39,118 @@ def test_a_pod_that_is_being_deleted_or_has_ended_is_not_bound(pod: Make) -> Non
     assert not is_ours(ended, NAMES)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {},
-        {"nodeSelector": {"kubernetes.io/os": "linux"}},
-        {"nodeSelector": {"slurmlet.io/partition": "debug"}},
-        {"affinity": affinity(expression("kubernetes.io/os", "In", "linux", "windows"))},
-        {"affinity": affinity(expression("kubernetes.io/os", "NotIn", "windows"))},
-        {"affinity": affinity(expression("absent", "NotIn", "x"))},
-        {"affinity": affinity(expression("kubernetes.io/os", "Exists"))},
-        {"affinity": affinity(expression("absent", "DoesNotExist"))},
-        {"affinity": affinity(expression("generation", "Gt", "2"))},
-        {"affinity": affinity(expression("generation", "Lt", "10"))},
-        {"affinity": affinity(named("slurm"))},
-        {"affinity": affinity(named("other"), named("slurm"))},
-        {"affinity": {"podAntiAffinity": {}}},
-        {"tolerations": [{"operator": "Exists"}]},
-        {"tolerations": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},
-    ],
-)
-def test_fits(pod: Make, node: Make, spec: dict[str, Any]) -> None:
-    assert verdict(pod(**spec), [node(labels={"generation": "3"})]).node == "slurm"
-
-
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        ({"nodeSelector": {"disk": "ssd"}}, "nodeSelector disk=ssd"),
-        (
-            {"nodeSelector": {"slurmlet.io/partition": "gpu"}},
-            "no partition gpu; it has cpu, debug",
-        ),
-        ({"affinity": affinity(expression("generation", "Gt", "3"))}, "node affinity"),
-        ({"affinity": affinity(expression("generation", "Lt", "x"))}, "node affinity"),
-        ({"affinity": affinity(expression("kubernetes.io/os", "Near", "linux"))}, "node affinity"),
-        ({"affinity": affinity(named("other"))}, "node affinity"),
-        ({"affinity": affinity({})}, "node affinity"),
-        ({"affinity": affinity()}, "node affinity"),
-        (
-            {"affinity": affinity({**named("slurm"), **expression("absent", "Exists")})},
-            "node affinity",
-        ),
-        ({"tolerations": []}, "taint slurmlet.io/slurm:NoSchedule"),
-        ({"tolerations": [{"key": "slurmlet.io/slurm", "value": "x"}]}, "taint"),
-        ({"tolerations": [{"operator": "Exists", "effect": "NoExecute"}]}, "taint"),
-    ],
-)
-def test_fits_nowhere_and_says_why(pod: Make, node: Make, spec: dict[str, Any], said: str) -> None:
-    found = verdict(pod(**spec), [node(labels={"generation": "3"})])
-    assert found.node is None
-    assert found.reason.startswith("0/1 nodes are available: slurm: ")
-    assert said in found.reason
-
-
 def test_a_node_of_one_partition_is_chosen_by_its_label(pod: Make, node: Make) -> None:
     nodes = [node(name=f"slurm-{name}", labels={"slurmlet.io/partition": name}) for name in "ab"]
     assert verdict(pod(nodeSelector={"slurmlet.io/partition": "b"}), nodes).node == "slurm-b"
-    assert verdict(pod(), nodes).node == "slurm-a", "the first by name"
-    assert verdict(pod(), nodes[::-1]).node == "slurm-a"
 
 
+@pytest.mark.claim("K20")
+@given(order=st.permutations(range(4)), cordoned=st.sets(st.sampled_from("abc")))
+def test_the_default_partition_comes_first_then_names(
+    pod: Make, node: Make, order: list[int], cordoned: set[str]
+) -> None:
+    label = {"slurmlet.io/default-partition": "true"}
+    not_true = {"slurmlet.io/default-partition": "false"}
+    nodes = [
+        node(name="a", unschedulable="a" in cordoned),
+        node(name="b", unschedulable="b" in cordoned, labels=not_true),
+        node(name="c", unschedulable="c" in cordoned, labels=label),
+        node(name="d"),
+    ]
+    wanted = next(name for name in "cabd" if name not in cordoned)
+    assert verdict(pod(), [nodes[index] for index in order]).node == wanted
+
+
+@pytest.mark.claim("K20")
+def test_a_partition_of_an_annotation_chooses_its_node(pod: Make, node: Make) -> None:
+    nodes = [node(name=f"slurm-{name}", labels={"slurmlet.io/partition": name}) for name in "abc"]
+    asking = pod()
+    for key, value, chosen in [
+        ("slurmlet.io/partition", "c,b", "slurm-b"),
+        ("slurmlet.io/flags", "-p c", "slurm-c"),
+        ("ns.slurmlet.io/partition", "b", "slurm-b"),
+    ]:
+        asking["metadata"]["annotations"] = {key: value}
+        assert verdict(asking, nodes).node == chosen
+        assert verdict(asking, [node()]).node == "slurm", "it stands for all partitions"
+
+
+@pytest.mark.claim("K1")
 def test_without_a_node_that_is_said(pod: Make) -> None:
-    assert "no virtual node is registered" in verdict(pod(), []).reason
+    assert verdict(pod(), []).reason == claimed("K1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_an_agent_that_has_not_said_its_partitions_gets_no_pod_that_names_one(
-    pod: Make, node: Make, text: str
-) -> None:
-    target = node()
-    target["metadata"]["annotations"]["slurmlet.io/largest"] = text
-    assert verdict(pod(nodeSelector={"slurmlet.io/partition": "cpu"}), [target]).node is None
-    assert verdict(pod(), [target]).node == "slurm"
+@pytest.mark.claim("K21")
+def test_reasons_are_counted_and_sorted_as_text(pod: Make, node: Make) -> None:
+    nodes = [
+        *(node(name=f"a{number}", taints=[{"key": "x", "effect": "NoExecute"}]) for number in "12"),
+        *(node(name=f"b{number}", labels={"disk": "hdd"}) for number in range(10)),
+        node(name="c", unschedulable=True),
+    ]
+    found = verdict(pod(nodeSelector={"disk": "ssd"}), nodes)
+    assert found.reason.startswith(
+        "0/13 nodes are available: 1 node(s) were unschedulable, 10 node(s) didn't match Pod's node"
+        " affinity/selector, 2 node(s) had untolerated taint(s). (1) spec.nodeSelector[disk] ssd:"
+    )
 
 
-def test_a_cordoned_node_gets_pods_only_of_those_who_tolerate_it(pod: Make, node: Make) -> None:
-    cordoned = node(unschedulable=True)
-    assert "unschedulable" in verdict(pod(), [cordoned]).reason
-    assert verdict(pod(tolerations=[{"operator": "Exists"}]), [cordoned]).node == "slurm"
+@pytest.mark.claim("K21")
+def test_remedies_are_for_the_nodes_that_the_pod_selects(pod: Make, node: Make) -> None:
+    nodes = [
+        node(name="slurm-cpu", labels={"slurmlet.io/partition": "cpu"}, unschedulable=True),
+        node(name="slurm-debug", labels={"slurmlet.io/partition": "debug"}),
+    ]
+    main = {"name": "main", "resources": {"requests": {"cpu": "5"}}}
+    found = verdict(pod(nodeSelector={"slurmlet.io/partition": "debug"}, containers=[main]), nodes)
+    assert found.reason == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. the pod asks"
+        " for 5 CPUs (its overhead included), the largest node of partition debug has 4 CPUs; ask"
+        " for less, or for a partition with larger nodes."
+    )
 
 
-def test_a_soft_taint_keeps_nobody_off(pod: Make, node: Make) -> None:
-    soft = node(taints=[{"key": "busy", "effect": "PreferNoSchedule"}])
-    assert verdict(pod(), [soft]).node == "slurm"
+@pytest.mark.claim("K21")
+def test_a_message_stays_readable_whatever_the_pod_says(pod: Make, node: Make) -> None:
+    selector = {f"{'k' * 200}{number}/{'k' * 60}": "v" * 63 for number in range(1000)}
+    requests = {f"example.com/{number:0>200}": "1" for number in range(1000)}
+    taints = [{"key": f"key-{number}", "effect": "NoSchedule"} for number in range(1000)]
+    main = {"name": "main", "resources": {"requests": requests}}
+    cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"nodeSelector": selector}, {}),
+        ({"containers": [main]}, {}),
+        ({}, {"taints": taints}),
+    ]
+    for spec, of_node in cases:
+        assert len(verdict(pod(**spec), [node(**of_node), node(name="x")]).reason) < 4096
 
 
-EFFECTS = st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"])
-KEYS = st.sampled_from(["a", "b"])
-VALUES = st.sampled_from(["", "1"])
-TAINTS = st.lists(st.fixed_dictionaries({"key": KEYS, "value": VALUES, "effect": EFFECTS}))
-
-
-@given(TAINTS)
-def test_who_tolerates_each_taint_exactly_is_let_in(
-    pod: Make, node: Make, taints: list[dict[str, str]]
-) -> None:
-    exact = [{**taint, "operator": "Equal"} for taint in taints]
-    assert verdict(pod(tolerations=exact), [node(taints=taints)]).node == "slurm"
-    hard = [taint for taint in taints if taint["effect"] != "PreferNoSchedule"]
-    assert (verdict(pod(tolerations=[]), [node(taints=taints)]).node is None) is bool(hard)
+@pytest.mark.claim("K23")
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"containers": [{"name": "main", "ports": [{"containerPort": 80, "hostPort": 80}]}]},
+        {"hostNetwork": True},
+        {
+            "affinity": {
+                kind: {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}
+                    ]
+                }
+                for kind in ("podAffinity", "podAntiAffinity")
+            }
+        },
+        {
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                }
+            ]
+        },
+    ],
+    ids=["hostPort", "hostNetwork", "affinity to pods", "topology spread"],
+)
+def test_what_machines_decide_keeps_no_pod_off(pod: Make, node: Make, spec: dict[str, Any]) -> None:
+    assert verdict(pod(**spec), [node()], running={"slurm": 1}).node == "slurm"

@@ -124,4 +124,6 @@ def _what_counts(node: Object | None) -> Any:
         return None
     metadata, spec = node["metadata"], node.get("spec") or {}
     largest = (metadata.get("annotations") or {}).get(LARGEST_ANNOTATION)
-    return metadata.get("labels"), largest, spec.get("taints"), spec.get("unschedulable")
+    status = node.get("status") or {}
+    amounts = status.get("capacity"), status.get("allocatable")
+    return metadata.get("labels"), largest, spec.get("taints"), spec.get("unschedulable"), amounts

@@ -1,19 +1,30 @@
 """Which node a pod goes to, or why it goes nowhere. Pure.
 
 Slurm decides on which machine a pod runs, and when; here only what users say about nodes is
-checked. There is no sum of requests to compare: what does not fit now waits in Slurm's queue.
+checked, and what no waiting can give. What does not fit now waits in Slurm's queue. Where pods are
+to be beside each other, and which ports of machines they want, is no obstacle: the machines are
+not known yet, and of both the author has been told (contracts/podfields.py).
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slurmlet.contracts.names import LARGEST_ANNOTATION, PARTITION_LABEL
-from slurmlet.scheduler.affinity import required_terms_match
-from slurmlet.scheduler.taints import untolerated
+from slurmlet.contracts.names import DEFAULT_PARTITION_LABEL
+from slurmlet.scheduler.obstacle import Obstacle, message
+from slurmlet.scheduler.partitions import labels
+from slurmlet.scheduler.resources import Demand, demand, insufficient
+from slurmlet.scheduler.selection import advice, unmet, wishes
+from slurmlet.scheduler.storage import unclaimable
+from slurmlet.scheduler.taints import cordoned, untolerated
 
 Object = Mapping[str, Any]
+
+_NO_NODES = (
+    "no nodes available to schedule pods. the agent has not registered its node; wait, or ask the"
+    " administrator."
+)
+_NOT_SELECTED = Obstacle(reasons=("node(s) didn't match Pod's node affinity/selector",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,43 +47,60 @@ def is_ours(pod: Object, names: Collection[str]) -> bool:
     )
 
 
-def verdict(pod: Object, nodes: Iterable[Object]) -> Verdict:
-    """The first node, by name, that the pod may go to."""
-    reasons = []
-    for node in sorted(nodes, key=lambda item: str(item["metadata"]["name"])):
-        name = str(node["metadata"]["name"])
-        obstacle = _obstacle(pod["spec"], node)
+def verdict(
+    pod: Object, nodes: Iterable[Object], *, running: Mapping[str, int] | None = None
+) -> Verdict:
+    """The first node that the pod may go to: of Slurm's default partition first, then by name.
+
+    `running` has the number of pods that count on each node: bound to it, and not ended. Of a
+    node that it leaves out the number is not known.
+    """
+    spec = pod["spec"]
+    wanted = demand(pod)
+    chosen = wishes(spec, partition=wanted.partition)
+    ordered = sorted(nodes, key=_order)
+    found: list[Obstacle] = []
+    lacking: list[tuple[str, ...]] = []
+    for node in ordered:
+        name = _name(node)
+        missed = unmet(chosen, node)
+        count = (running or {}).get(name)
+        obstacle = _obstacle(spec, wanted, node, is_selected=not missed, running=count)
         if obstacle is None:
             return Verdict(node=name)
-        reasons.append(f"{name}: {obstacle}")
-    if not reasons:
-        return Verdict(reason="0/0 nodes are available: no virtual node is registered")
-    return Verdict(reason=f"0/{len(reasons)} nodes are available: {'; '.join(reasons)}")
+        found.append(obstacle)
+        lacking.append(missed)
+    if not found:
+        return Verdict(reason=_NO_NODES)
+    # Remedies for nodes that the pod does not want anyway would mislead.
+    remedies = [
+        remedy
+        for obstacle, missed in zip(found, lacking, strict=True)
+        if not missed or all(lacking)
+        for remedy in obstacle.remedies
+    ]
+    if all(lacking):
+        remedies.insert(0, advice(lacking, ordered))
+    return Verdict(reason=message(found, remedies))
 
 
-def _obstacle(spec: Object, node: Object) -> str | None:
-    taint = untolerated(node.get("spec") or {}, spec)
-    if taint:
-        value = f"={taint['value']}" if taint.get("value") else ""
-        return f"pod does not tolerate taint {taint['key']}{value}:{taint['effect']}"
-    metadata = node["metadata"]
-    labels = metadata.get("labels") or {}
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        if key == PARTITION_LABEL and key not in labels:
-            partitions = _partitions(metadata)
-            if value not in partitions:
-                return f"it has no partition {value}; it has {', '.join(partitions) or 'none'}"
-        elif labels.get(key) != value:
-            return f"its labels do not match nodeSelector {key}={value}"
-    if not required_terms_match(spec, labels=labels, name=str(metadata["name"])):
-        return "it does not match the pod's required node affinity"
-    return None
+def _obstacle(
+    spec: Object, wanted: Demand, node: Object, *, is_selected: bool, running: int | None
+) -> Obstacle | None:
+    """The first in kube-scheduler's order."""
+    node_spec = node.get("spec") or {}
+    return (
+        cordoned(node_spec, spec)
+        or untolerated(node_spec, spec)
+        or (None if is_selected else _NOT_SELECTED)
+        or insufficient(wanted, node, running=running)
+        or unclaimable(spec)
+    )
 
 
-def _partitions(metadata: Object) -> list[str]:
-    """The partitions behind a node, as its agent last said."""
-    try:
-        largest = json.loads((metadata.get("annotations") or {}).get(LARGEST_ANNOTATION, ""))
-    except ValueError:
-        return []
-    return sorted(largest) if isinstance(largest, dict) else []
+def _order(node: Object) -> tuple[bool, str]:
+    return labels(node).get(DEFAULT_PARTITION_LABEL) != "true", _name(node)
+
+
+def _name(node: Object) -> str:
+    return str(node["metadata"]["name"])
