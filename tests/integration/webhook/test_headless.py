@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -128,6 +129,91 @@ def test_what_is_said_is_what_is_written_down(
     lines = told.read_text().splitlines() if told.exists() else []
     theirs = " is ignored for headless services"
     assert [line for line in answer.warnings if not line.endswith(theirs)] == sorted(lines)
+
+
+MANY = 80
+CREATE = ("create", "-f", "-")
+CHOICES: Mapping[str, Sequence[Any]] = {
+    "type": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
+    "clusterIP": ["", "None", "10.96.70.1"],
+    "clusterIPs": [["None"], ["10.96.70.1"], []],
+    "selector": [{"app": "web"}, {}],
+    "ipFamilyPolicy": ["PreferDualStack", "SingleStack"],
+    "ipFamilies": [["IPv4"]],
+    "externalIPs": [["192.0.2.1"]],
+    "externalTrafficPolicy": ["Local", "Cluster"],
+    "internalTrafficPolicy": ["Local"],
+    "allocateLoadBalancerNodePorts": [True, False],
+    "loadBalancerClass": ["a/b"],
+    "loadBalancerIP": ["192.0.2.1"],
+    "loadBalancerSourceRanges": [["192.0.2.0/24"], ["192.0.2.0/24"] * 9],
+    "healthCheckNodePort": [32000],
+    "sessionAffinity": ["ClientIP"],
+    "publishNotReadyAddresses": [True],
+    "externalName": ["example.org"],
+}
+NOTES: Sequence[Mapping[str, str]] = (
+    {},
+    {"slurmlet.io/original-type": "x"},
+    {"service.beta.kubernetes.io/load-balancer-source-ranges": "192.0.2.0/24"},
+)
+
+
+def chosen(random: Random, number: int) -> dict[str, Any]:
+    spec = {
+        field: random.choice(values)
+        for field, values in CHOICES.items()
+        if random.random() < (0.8 if field in ("type", "selector") else 0.2)
+    }
+    spec["ports"] = [
+        {
+            "name": f"p{index}",
+            "port": 80 + index,
+            "targetPort": random.choice([80, 8080, "http"]),
+            "protocol": random.choice(["TCP", "UDP", "SCTP"]),
+            **({"nodePort": 30000 + 20 * number + index} if random.random() < 0.3 else {}),
+        }
+        for index in range(random.choice([1, 1, 2, 10]))
+    ]
+    meta = {"name": f"any-{number}", "annotations": random.choice(NOTES)}
+    return {"metadata": meta, "spec": spec}
+
+
+@pytest.mark.claim("W21")
+def test_any_service_becomes_the_same(webhook: Webhook, kubectl: Kubectl) -> None:
+    random = Random(13)
+    items = [json.loads(_body(chosen(random, number))) for number in range(MANY)]
+    webhook.policy.write_text(_policy(without_network=False))
+    serve("webhook", webhook, kubectl)
+    dry = _try(kubectl, items)
+    # Of the others the webhook has told something before the API server refuses them.
+    valid = [item for item in items if f"service/{item['metadata']['name']} created" in dry]
+    assert len(valid) > MANY / 3
+    found = {}
+    for maker in MAKERS:
+        serve(maker, webhook, kubectl)
+        errors = [line for line in _try(kubectl, items).splitlines() if "is invalid" in line]
+        try:
+            said = kubectl("alice", "-n", "alice", *CREATE, stdin=_all(valid))
+            get = ("get", "services", "-o", "json", "--show-managed-fields")
+            made = json.loads(kubectl("alice", "-n", "alice", *get))["items"]
+        finally:
+            kubectl("alice", "-n", "alice", "delete", "service", "--all")
+        found[maker] = ([*map(_comparable, made)], sorted(warnings(said)), errors)
+    (made, told, refused), by_policy = found["webhook"], found["policy"]
+    assert len(told) > MANY / 3
+    for item, other in zip(made, by_policy[0], strict=True):
+        assert other == item
+    assert by_policy[1:] == (told, refused)
+
+
+def _try(kubectl: Kubectl, items: Sequence[dict[str, Any]]) -> str:
+    dry = (*CREATE, "--dry-run=server")
+    return kubectl("alice", "-n", "alice", *dry, stdin=_all(items), fails=None)
+
+
+def _all(items: Sequence[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
 @pytest.fixture
