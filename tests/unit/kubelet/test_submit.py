@@ -181,6 +181,59 @@ async def test_without_slurm_s_word_nothing_is_submitted_again(
     assert len(world.broker.submitted()) == 1
 
 
+@pytest.mark.claim("Q8")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "sbatch did not answer in time",
+        "Zero Bytes were transmitted or received",
+    ],
+)
+async def test_a_pod_whose_submission_slurm_does_not_answer_says_so(
+    world: World, said: str
+) -> None:
+    world.add(pod())
+    world.broker.answers = [Answer(error=said, retry=True)]
+    assert await world.sync() is not None
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    told = f"Slurm does not answer; the pod is submitted when it does: {said}"
+    assert waiting == {"reason": "SubmitBackOff", "message": told}
+    assert world.events.emitted == [("web", "SubmitBackOff", told)]
+
+
+@pytest.mark.claim("Q8")
+async def test_a_pod_that_slurm_is_asked_about_in_vain_says_so(
+    world: World, clock: Forward
+) -> None:
+    """It may have a job already, and nobody can tell."""
+    world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "1"}}))
+    world.slurm.silent = True
+    with pytest.raises(CommandError):
+        await world.sync()
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "SubmitBackOff"
+    assert waiting["message"].startswith("Slurm does not answer; the pod is submitted when it does")
+    written = len(world.api.log)
+    with pytest.raises(CommandError):
+        await world.sync()
+    assert [method for method, *_ in world.api.log[written:]] == ["GET"]
+    world.slurm.silent = False
+    await world.sync()
+    clock(SETTLE_SECONDS + 1)
+    await world.sync(times=2)
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "SlurmPending"
+
+
+async def test_what_is_no_silence_of_slurm_is_told_as_it_is(world: World) -> None:
+    world.add(pod())
+    world.broker.answers = [Answer(error="no space is left in /home/alice", retry=True)]
+    await world.sync()
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["message"] == "no space is left in /home/alice"
+
+
 async def test_jobs_of_other_users_and_forged_comments_are_not_taken(
     world: World, clock: Forward
 ) -> None:

@@ -17,7 +17,9 @@ from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.podstatus import Known
 from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
+from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
+from slurmlet.kubelet.slurm.refusal import unanswered
 from slurmlet.kubelet.slurm.states import Meaning, observe, remedy
 from slurmlet.kubelet.submit import SETTLE_SECONDS, Submitter, pod_path
 
@@ -71,7 +73,7 @@ class Controller:
     async def _run(self, pod: Object, record: Record) -> float | None:
         pause: float | None = None
         if record.job_id is None and not record.refused:
-            pause = await self.submitter.advance(pod, record)
+            pause = await self._submit(pod, record)
         job = self._job(record)
         if record.job_id is not None and job is None:
             # After a restart nothing is written before Slurm was asked.
@@ -99,6 +101,14 @@ class Controller:
         except (ConnectionError, TimeoutError) as error:
             log.info("%s: not told of Services: %s", record.key, error)
         return pause
+
+    async def _submit(self, pod: Object, record: Record) -> float | None:
+        try:
+            return await self.submitter.advance(pod, record)
+        except CommandError as error:
+            record.waiting = ("SubmitBackOff", unanswered(str(error)))
+            await self._write(pod, record, None)
+            raise
 
     async def _see_out(self, pod: Object, record: Record) -> float | None:
         """A pod whose phase is final: its job has to end, too."""

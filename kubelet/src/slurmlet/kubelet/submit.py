@@ -35,7 +35,7 @@ from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.slurm.capacity import SlurmNode
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
-from slurmlet.kubelet.slurm.refusal import explain
+from slurmlet.kubelet.slurm.refusal import explain, is_silence, unanswered
 from slurmlet.kubelet.slurm.states import Meaning, observe
 
 log = logging.getLogger(__name__)
@@ -259,7 +259,8 @@ class Submitter:
         if answer.job_id is None:
             message = answer.error or "no job id"
             if answer.retry:
-                return self._failed(pod, record, message)
+                told = unanswered(message) if is_silence(message) else message
+                return self._failed(pod, record, told)
             message = explain(message, options=options, user=decision.user, nodes=self.nodes())
             return self._refused(pod, record, message)
         if record.job_id not in (None, answer.job_id):

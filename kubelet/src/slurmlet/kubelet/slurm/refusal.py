@@ -13,6 +13,7 @@ _TOO_LARGE = (
     "memory specification can not be satisfied",
     "invalid generic resource",
 )
+_SILENT = ("unable to contact", "timed out", "did not answer in time", "zero bytes")
 _REMEDIES = {
     "invalid account": "choose an account of yours with the annotation slurmlet.io/account, or ask"
     " the administrator to add user {user} to one (sacctmgr add user)",
@@ -36,3 +37,13 @@ def explain(
         if words in lower:
             return f"{message}; {remedy.format(user=user)}"
     return message
+
+
+def unanswered(message: str) -> str:
+    """What it means to a pod that is to be submitted that Slurm gave no answer but this error."""
+    return f"Slurm does not answer; the pod is submitted when it does: {message}"
+
+
+def is_silence(message: str) -> bool:
+    """Whether sbatch says that slurmctld gave no answer."""
+    return any(words in message.lower() for words in _SILENT)
