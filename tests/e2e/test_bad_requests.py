@@ -150,7 +150,10 @@ def test_what_is_restarted_waits_with_the_reason(lab: Lab, world: World) -> None
 @pytest.mark.claim("B22")
 def test_more_than_the_partition_allows(lab: Lab, world: World) -> None:
     """Slurm takes such a job and keeps it: the limit may change."""
-    told = "will not start as it is: PartitionTimeLimit; ask for less time"
+    told = (
+        "will not start as it is: PartitionTimeLimit: it asks for more time than partition debug"
+        " allows; ask for less time"
+    )
 
     def said(seen: people.Seen) -> bool:
         lines = "".join(seen.events.get("alice/br-time", ()))

@@ -104,6 +104,67 @@ async def test_a_lost_node_fails_the_pod(world: World, clock: Forward) -> None:
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
 
+@pytest.mark.claim("Q6")
+async def test_a_reason_that_no_waiting_helps_is_told_once(world: World) -> None:
+    """Not with every answer of Slurm, not by the next agent, and again for another reason."""
+    world.add(pod())
+    await world.sync(times=2)
+    job = world.slurm.jobs[101]
+    assert "SlurmPending" not in world.events.reasons()
+    job.reason = "QOSMaxCpuPerJobLimit"
+    await world.watch.poll()
+    await world.sync()
+    _, reason, message = world.events.emitted[-1]
+    assert reason == "SlurmPending"
+    assert message == (
+        "Slurm job 101 will not start as it is: QOSMaxCpuPerJobLimit: it asks for more CPUs than"
+        " its QOS allows a job; ask for less, or for another QOS (annotation slurmlet.io/qos)"
+    )
+    for started in (1, 2, 3):
+        job.started += started
+        await world.watch.poll()
+        await world.sync()
+    world.restart()
+    await world.sync(times=3)
+    for reason in ("Priority", "QOSMaxCpuPerJobLimit"):
+        job.reason = reason
+        await world.watch.poll()
+        await world.sync()
+    assert world.events.reasons().count("SlurmPending") == 1
+    job.reason = "JobHeldUser"
+    await world.watch.poll()
+    await world.sync()
+    assert world.events.reasons().count("SlurmPending") == 2
+
+
+@pytest.mark.claim("Q5", "Q6")
+async def test_a_job_whose_reservation_was_deleted_is_told(world: World) -> None:
+    """Slurm holds it by a flag that covers that it is pending."""
+    world.add(pod())
+    await world.sync(times=2)
+    job = world.slurm.jobs[101]
+    job.state, job.reason = "RESV_DEL_HOLD", "Reservation course was deleted"
+    await world.watch.poll()
+    await world.sync()
+    _, _, message = world.events.emitted[-1]
+    assert "will not start as it is: Reservation course was deleted" in message
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "SlurmHeld"
+
+
+@pytest.mark.claim("Q7")
+async def test_a_pod_is_looked_at_when_its_expected_start_has_passed(world: World) -> None:
+    world.add(pod())
+    await world.sync(times=2)
+    world.slurm.jobs[101].started = int(time.time()) + 600
+    await world.watch.poll()
+    pause = await world.sync()
+    assert pause is not None
+    assert 600 <= pause <= 662
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert "Slurm expects it to start at" in waiting["message"]
+
+
 async def test_a_requeued_job_is_not_waited_for(world: World) -> None:
     await running(world)
     world.record().session = world.record().report = None

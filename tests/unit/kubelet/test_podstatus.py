@@ -52,7 +52,11 @@ def test_a_queued_job_shows_slurm_s_reason() -> None:
     status = status_of(Known(job=job("PENDING", reason="Resources")))
     assert status["phase"] == "Pending"
     assert main_state(status) == {
-        "waiting": {"reason": "SlurmPending", "message": "Slurm job 7 waits: Resources"}
+        "waiting": {
+            "reason": "SlurmPending",
+            "message": "Slurm job 7 waits: Resources: what it asks for is not free now; it is one"
+            " of the next, and starts when others end",
+        }
     }
     assert "startTime" not in status
     assert condition(status, "PodScheduled")["status"] == "True"

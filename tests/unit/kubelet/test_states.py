@@ -3,14 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.kubelet.slurm.states import (
-    HOPELESS_REASONS,
-    REQUEUED,
-    TABLE,
-    Meaning,
-    observe,
-    remedy,
-)
+from slurmlet.kubelet.slurm.states import REQUEUED, TABLE, Meaning, observe
 
 # slurm_protocol_defs.c, job_state_string and job_state_string_complete. What squeue prints was read
 # from libslurmfull of both releases, for each base state and each single flag.
@@ -95,16 +88,8 @@ def test_a_flag_over_a_running_job_ends_nothing() -> None:
     assert all(observe(flag).meaning is not Meaning.ENDED for flag in flags)
 
 
-def test_hopeless_reasons_are_slurm_s_own_words() -> None:
-    """As job_state_reason_string of 24.11 and 26.05 spells them."""
-    assert "AssocGrpBBLimit" not in HOPELESS_REASONS
-    for reason in ("AssocMaxBBPerJob", "QOSMaxMemoryPerJob", "InvalidQOS", "JobHoldMaxRequeue"):
-        assert remedy(reason)
-
-
-def test_hopeless_reasons() -> None:
-    assert "slurmlet.io/time" in remedy("PartitionTimeLimit")
-    assert "slurmlet.io/partition" in remedy("PartitionConfig")
-    assert "slurmlet.io/constraint" in remedy("(BadConstraints)")
-    assert remedy("Resources") == ""
-    assert remedy("") == ""
+def test_what_waits_for_slurm() -> None:
+    """Neither what runs nor what ended, but also what is held after a requeue."""
+    queued = {state for state in SLURM_STATES if observe(state).queued}
+    booting = {"CONFIGURING", "POWER_UP_NODE"}
+    assert queued == {"PENDING", *booting, "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}

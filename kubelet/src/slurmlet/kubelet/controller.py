@@ -14,13 +14,14 @@ from slurmlet.kubelet import finding, podstatus
 from slurmlet.kubelet.brokerclient import Broker
 from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.pending import says, wait_of
 from slurmlet.kubelet.podstatus import Known
 from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.slurm.refusal import unanswered
-from slurmlet.kubelet.slurm.states import Meaning, observe, remedy
+from slurmlet.kubelet.slurm.states import Meaning, observe
 from slurmlet.kubelet.submit import SETTLE_SECONDS, Submitter, pod_path
 
 log = logging.getLogger(__name__)
@@ -84,12 +85,8 @@ class Controller:
             return finding.LEAST_PATIENCE_SECONDS / 3
         if job and ended and not record.report_is_final:
             job = record.facts = await finding.with_exit_code(self.slurm, job)
-        if job and remedy(job.reason) and observe(job.state).meaning is Meaning.WAITING:
-            message = (
-                f"Slurm job {job.job_id} will not start as it is: {job.reason};"
-                f" {remedy(job.reason)}"
-            )
-            self.events.emit(pod, "SlurmPending", message, kind="Warning")
+        if job and seen and seen.queued:
+            pause = self._wait(pod, record, job)
         await self._write(pod, record, job)
         if job and observe(job.state).meaning is Meaning.ENDED:
             self._finish(record)
@@ -109,6 +106,18 @@ class Controller:
             record.waiting = ("SubmitBackOff", unanswered(str(error)))
             await self._write(pod, record, None)
             raise
+
+    def _wait(self, pod: Object, record: Record, job: JobFacts) -> float | None:
+        """Say once, also across restarts, what no waiting helps; the result is when what the pod
+        says of its start has passed, in seconds."""
+        now = time.time()
+        wait = wait_of(pod, job, now=now)
+        if wait.reason and wait.reason.lasting and (job.job_id, wait.reason) not in record.warned:
+            record.warned |= {(job.job_id, wait.reason)}
+            if not says(pod, wait.message):
+                message = f"Slurm job {job.job_id} will not start as it is: {wait.why}"
+                self.events.emit(pod, "SlurmPending", message, kind="Warning")
+        return None if wait.start is None else wait.start - now + 1
 
     async def _see_out(self, pod: Object, record: Record) -> float | None:
         """A pod whose phase is final: its job has to end, too."""

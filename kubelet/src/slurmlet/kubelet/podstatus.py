@@ -23,6 +23,7 @@ from slurmlet.kubelet.conditions import (
     standard,
     started_once,
 )
+from slurmlet.kubelet.pending import wait_of
 from slurmlet.kubelet.slurm.query import JobFacts
 from slurmlet.kubelet.slurm.states import REQUEUED, Meaning, Observation, observe
 
@@ -97,8 +98,9 @@ def wanted(pod: Mapping[str, Any], known: Known, *, now: str) -> Object:
     seen = seen_of(pod, known.job, known.report) if known.job else None
     ended = known.gone or (seen is not None and seen.meaning is Meaning.ENDED)
     status = _verdict(pod, known, seen, ended=ended)
-    containers = _containers(pod, known, seen, init=False)
-    inits = _containers(pod, known, seen, init=True)
+    waiting = _waiting(pod, known, seen, now=now)
+    containers = _containers(pod, known, waiting, init=False)
+    inits = _containers(pod, known, waiting, init=True)
     if status["phase"] in TERMINAL and (ended or _is_final(known.report)):
         code, word = _code(known, seen), _word(known, seen)
         # As with kubelet, what never had its turn goes on waiting for it.
@@ -226,7 +228,7 @@ def _verdict(
 
 
 def _containers(
-    pod: Mapping[str, Any], known: Known, seen: Observation | None, *, init: bool
+    pod: Mapping[str, Any], known: Known, waiting: Object, *, init: bool
 ) -> list[Object]:
     """Container statuses as far as the job lives; the caller ends them."""
     live: Mapping[str, Any] = pod.get("status") or {}
@@ -239,7 +241,6 @@ def _containers(
         for item in (known.report.containers if known.report else ())
         if item.init == init
     }
-    waiting = _waiting_words(known, seen)
     result = []
     for spec in pod["spec"].get("initContainers" if init else "containers") or []:
         name, old = spec["name"], before.get(spec["name"])
@@ -342,11 +343,11 @@ def _word(known: Known, seen: Observation | None) -> str:
     return seen.reason
 
 
-def _waiting_words(known: Known, seen: Observation | None) -> Object:
-    if seen and seen.meaning is Meaning.WAITING:
-        told = f": {known.job.reason}" if known.job and known.job.reason else ""
-        job_id = known.job.job_id if known.job else 0
-        return _filled(reason=seen.reason, message=f"Slurm job {job_id} waits{told}")
+def _waiting(pod: Mapping[str, Any], known: Known, seen: Observation | None, *, now: str) -> Object:
+    """The state of a container that nothing was heard of."""
+    if known.job and seen and seen.queued:
+        wait = wait_of(pod, known.job, now=datetime.fromisoformat(now).timestamp())
+        return {"reason": seen.reason, "message": wait.message}
     if seen:
         return {"reason": "ContainerCreating"}
     return _filled(reason=known.waiting[0], message=known.waiting[1])

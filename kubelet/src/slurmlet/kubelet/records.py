@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from slurmlet.contracts.names import ATTEMPT_ANNOTATION, JOB_ID_ANNOTATION
 from slurmlet.contracts.podproto import FromAgent, Status, Update
 from slurmlet.kubelet.slurm.query import JobFacts
+from slurmlet.kubelet.slurm.reasontable import Reason
 
 
 class Session(Protocol):
@@ -36,7 +37,8 @@ class Record:
     Services. `waiting` and `refused` are what to show while there is no job; `retry_at` and
     `failures` space out submissions. `unsettled` says that a submission may be on its way: an
     earlier agent's, or one without an answer. `stopped_for` is the deletionTimestamp for which a
-    session (by id) was told to stop, `cancelled_at` when scancel was last asked for.
+    session (by id) was told to stop, `cancelled_at` when scancel was last asked for. `warned` are
+    reasons of jobs that no waiting helps and that an event was made for.
     """
 
     uid: str
@@ -61,6 +63,7 @@ class Record:
     ended_at: float | None = None
     final_at: float | None = None
     complaints: frozenset[str] = frozenset()
+    warned: frozenset[tuple[int, Reason]] = frozenset()
     over: bool = False
 
     @property

@@ -35,6 +35,11 @@ class Observation:
         """Whether the job ended because Slurm, or somebody by it, ended it."""
         return self.meaning is Meaning.ENDED and self.reason not in ("Completed", "Error")
 
+    @property
+    def queued(self) -> bool:
+        """Whether the job waits, in the queue or held, and Slurm has a reason for that."""
+        return self.meaning is Meaning.WAITING or self == _HELD
+
 
 def _waiting(reason: str) -> Observation:
     return Observation(meaning=Meaning.WAITING, reason=reason)
@@ -91,54 +96,6 @@ TABLE: Mapping[str, Observation] = {
 }
 """Slurm's states, and LOST for a job that neither slurmctld nor the accounting knows any more."""
 
-_ASK_LESS = "ask for less, or for another QOS (annotation slurmlet.io/qos)"
-_PARTITION = "choose another partition (annotation slurmlet.io/partition), or ask for less"
-_ASK_MORE = "ask for more, or for another QOS (annotation slurmlet.io/qos)"
-_RESERVATION = "choose another reservation (annotation slurmlet.io/reservation), or none"
-
-HOPELESS_REASONS: Mapping[str, str] = {
-    "AccountNotAllowed": "choose another account (slurmlet.io/account) or partition",
-    "AssocMaxBBPerJob": _ASK_LESS,
-    "AssocMaxCpuMinutesPerJobLimit": _ASK_LESS,
-    "AssocMaxCpuPerJobLimit": _ASK_LESS,
-    "AssocMaxCpuPerNode": _ASK_LESS,
-    "AssocMaxGRESPerJob": _ASK_LESS,
-    "AssocMaxGRESPerNode": _ASK_LESS,
-    "AssocMaxMemPerJob": _ASK_LESS,
-    "AssocMaxMemPerNode": _ASK_LESS,
-    "AssocMaxNodePerJobLimit": _ASK_LESS,
-    "AssocMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
-    "BadConstraints": "change the annotation slurmlet.io/constraint; sinfo -o %f lists features",
-    "DependencyNeverSatisfied": "make the pod again without the annotation slurmlet.io/dependency",
-    "InvalidAccount": "choose another account (annotation slurmlet.io/account)",
-    "InvalidQOS": "choose another QOS (annotation slurmlet.io/qos)",
-    "JobHeldAdmin": "ask the administrator to release it",
-    "JobHeldUser": "scontrol release lets it go on",
-    "JobHoldMaxRequeue": "scontrol release lets it go on",
-    "MaxMemPerLimit": _PARTITION,
-    # 26.05 queues what needs more CPUs than the whole partition has; 24.11 refuses it.
-    "PartitionConfig": _PARTITION,
-    "PartitionNodeLimit": _PARTITION,
-    "PartitionTimeLimit": "ask for less time (annotation slurmlet.io/time, or"
-    " activeDeadlineSeconds), or choose another partition; scontrol show partition has the limits",
-    "QOSMaxCpuMinutesPerJobLimit": _ASK_LESS,
-    "QOSMaxCpuPerJobLimit": _ASK_LESS,
-    "QOSMaxCpuPerNode": _ASK_LESS,
-    "QOSMaxGRESPerJob": _ASK_LESS,
-    "QOSMaxGRESPerNode": _ASK_LESS,
-    "QOSMaxMemoryPerJob": _ASK_LESS,
-    "QOSMaxMemoryPerNode": _ASK_LESS,
-    "QOSMaxNodePerJobLimit": _ASK_LESS,
-    "QOSMaxWallDurationPerJobLimit": "ask for less time (annotation slurmlet.io/time)",
-    "QOSMinCpuNotSatisfied": _ASK_MORE,
-    "QOSMinGRES": _ASK_MORE,
-    "QOSMinMemory": _ASK_MORE,
-    "QOSNotAllowed": "choose another QOS (annotation slurmlet.io/qos) or partition",
-    "ReservationDeleted": _RESERVATION,
-    "ReservationInvalid": _RESERVATION,
-}
-"""Reasons of a pending job that no free node will lift, and what does."""
-
 
 def observe(state: str) -> Observation:
     """The meaning of the text that squeue or sacct print for a state.
@@ -147,8 +104,3 @@ def observe(state: str) -> Observation:
     """
     word = state.split(maxsplit=1)[0].rstrip("+") if state.strip() else ""
     return TABLE.get(word, UNKNOWN)
-
-
-def remedy(reason: str) -> str:
-    """What lets a pending job start that needs a human for it; empty if it will by itself."""
-    return HOPELESS_REASONS.get(reason.lstrip("(").split(",", 1)[0].rstrip(")"), "")
