@@ -33,7 +33,8 @@ The last sentence is there when Slurm has an estimate. That counts with the time
 that run, most of which end sooner. The pod follows it when it has moved by five minutes, or by a
 tenth of what is left to wait.
 
-For what no waiting helps, the pod also gets one Warning event `SlurmPending` with what to do.
+For what no waiting helps, the pod also gets one Warning event `SlurmPending` with what to do. Where
+Slurm goes back and forth between two reasons, the pod follows at first and then every five minutes.
 
 Below are all words of Slurm RELEASES. Those that only one of them has are marked, and what is not
 here is shown as it is.

@@ -20,6 +20,7 @@ from slurmlet.contracts.podproto import (
     encode_message,
 )
 from slurmlet.kubelet.orphans import entry_of
+from slurmlet.kubelet.pending import CHANGE_BURST, CHANGE_SECONDS
 from slurmlet.kubelet.podstatus import timestamp
 from slurmlet.kubelet.records import Entry
 from slurmlet.kubelet.slurm.process import CommandError
@@ -150,6 +151,52 @@ async def test_a_job_whose_reservation_was_deleted_is_told(world: World) -> None
     assert "will not start as it is: Reservation course was deleted" in message
     waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
     assert waiting["reason"] == "SlurmHeld"
+
+
+@pytest.mark.claim("Q7")
+async def test_reasons_that_take_turns_write_seldom(world: World, clock: Forward) -> None:
+    """Slurm's main scheduler and its backfill may each have a reason of their own."""
+
+    def said() -> str:
+        waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+        return str(waiting["message"])
+
+    world.add(pod())
+    await world.sync(times=2)
+    job = world.slurm.jobs[101]
+    before = len(world.api.log)
+    for number in range(60):
+        job.reason = ("Resources", "AssocMaxJobsLimit")[number % 2]
+        await world.watch.poll()
+        pause = await world.sync()
+        clock(30)
+    writes = [method for method, *_ in world.api.log[before:] if method == "PATCH"]
+    assert CHANGE_BURST <= len(writes) <= CHANGE_BURST + 60 * 30 / CHANGE_SECONDS
+    job.reason = "Licenses"
+    await world.watch.poll()
+    pause = await world.sync()
+    if pause:
+        assert "Licenses" not in said()
+        assert pause <= CHANGE_SECONDS
+        clock(pause)
+        await world.sync()
+    assert "waits: Licenses: " in said()
+
+
+@pytest.mark.claim("Q7")
+async def test_what_is_more_than_words_is_written_at_once(world: World) -> None:
+    world.add(pod())
+    await world.sync(times=2)
+    job = world.slurm.jobs[101]
+    for number in range(2 * CHANGE_BURST):
+        job.reason = ("Resources", "AssocMaxJobsLimit")[number % 2]
+        await world.watch.poll()
+        await world.sync()
+    job.state, job.node = "CONFIGURING", "c1"
+    await world.watch.poll()
+    await world.sync()
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "NodeBooting"
 
 
 @pytest.mark.claim("Q7")

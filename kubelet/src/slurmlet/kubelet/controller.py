@@ -14,7 +14,7 @@ from slurmlet.kubelet import finding, podstatus
 from slurmlet.kubelet.brokerclient import Broker
 from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.jobwatch import JobWatch
-from slurmlet.kubelet.pending import says, wait_of
+from slurmlet.kubelet.pending import only_words, says, wait_of
 from slurmlet.kubelet.podstatus import Known
 from slurmlet.kubelet.records import Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
@@ -87,7 +87,7 @@ class Controller:
             job = record.facts = await finding.with_exit_code(self.slurm, job)
         if job and seen and seen.queued:
             pause = self._wait(pod, record, job)
-        await self._write(pod, record, job)
+        pause = _sooner(pause, await self._write(pod, record, job))
         if job and observe(job.state).meaning is Meaning.ENDED:
             self._finish(record)
             return None
@@ -195,7 +195,9 @@ class Controller:
 
     async def _write(
         self, pod: Object, record: Record, job: JobFacts | None, *, gone: bool = False
-    ) -> None:
+    ) -> float | None:
+        """Make the pod say what is known; the result is when to try again what can wait, in
+        seconds."""
         known = Known(
             waiting=record.waiting,
             refused=record.refused,
@@ -208,6 +210,10 @@ class Controller:
         written = record.report
         status = podstatus.wanted(pod, known, now=podstatus.timestamp(time.time()))
         patch = podstatus.patch_for(pod, status, podstatus.annotations_for(job))
+        if patch and job and observe(job.state).queued and only_words(patch):
+            delay = record.changes.delay(time.monotonic())
+            if delay:
+                return delay
         if patch:
             try:
                 await self.api.patch(f"{pod_path(record)}/status", patch, content_type=STRATEGIC)
@@ -215,6 +221,7 @@ class Controller:
                 if error.status != 404:
                     raise
         await self._acknowledge(record, written)
+        return None
 
     async def _acknowledge(self, record: Record, written: Status | None = None) -> None:
         """Tell the supervisor that its last words are safe."""
@@ -271,6 +278,10 @@ class Controller:
         if record.job_id is not None:
             self.watch.untrack(record.job_id)
         self.journal.remove(record.uid)
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((pause for pause in (one, other) if pause is not None), default=None)
 
 
 def _job_has_ended(pod: Mapping[str, Any]) -> bool:

@@ -19,6 +19,12 @@ is one more version in etcd."""
 MOVED_SHARE = 0.1
 """The same as a share of what is left to wait: a start in a week is no matter of minutes."""
 
+CHANGE_SECONDS = 300.0
+"""Between two writes of a pod for nothing but other words, in the long run: Slurm's two schedulers
+take turns, and each may give a job another reason, every half minute."""
+CHANGE_BURST = 6
+"""So many of these writes may follow each other at once after a quiet time."""
+
 _EXPECTED = " Slurm expects it to start at "
 _NO_WORD = "None"
 """What Slurm says where it has no reason yet."""
@@ -34,6 +40,30 @@ class Wait:
     why: str = ""
     reason: Reason | None = None
     start: int | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """Spaces out the writes of one pod; `paid_until` is of time.monotonic()."""
+
+    paid_until: float = 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until the pod may be written; 0 counts as a write."""
+        wait = self.paid_until - now - (CHANGE_BURST - 1) * CHANGE_SECONDS
+        if wait > 0:
+            return wait
+        self.paid_until = max(self.paid_until, now) + CHANGE_SECONDS
+        return 0.0
+
+
+def only_words(patch: Mapping[str, Any]) -> bool:
+    """Whether a patch of a pod whose job is `queued` changes nothing but what containers say."""
+    status = patch.get("status") or {}
+    return "annotations" not in patch["metadata"] and status.keys() <= {
+        "containerStatuses",
+        "initContainerStatuses",
+    }
 
 
 def wait_of(pod: Mapping[str, Any], job: JobFacts, *, now: float) -> Wait:

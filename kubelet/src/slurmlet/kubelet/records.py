@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from slurmlet.contracts.names import ATTEMPT_ANNOTATION, JOB_ID_ANNOTATION
 from slurmlet.contracts.podproto import FromAgent, Status, Update
+from slurmlet.kubelet.pending import Changes
 from slurmlet.kubelet.slurm.query import JobFacts
 from slurmlet.kubelet.slurm.reasontable import Reason
 
@@ -38,7 +39,8 @@ class Record:
     `failures` space out submissions. `unsettled` says that a submission may be on its way: an
     earlier agent's, or one without an answer. `stopped_for` is the deletionTimestamp for which a
     session (by id) was told to stop, `cancelled_at` when scancel was last asked for. `warned` are
-    reasons of jobs that no waiting helps and that an event was made for.
+    reasons of jobs that no waiting helps and that an event was made for, `changes` spaces out what
+    the pod says of a job that waits.
     """
 
     uid: str
@@ -64,6 +66,7 @@ class Record:
     final_at: float | None = None
     complaints: frozenset[str] = frozenset()
     warned: frozenset[tuple[int, Reason]] = frozenset()
+    changes: Changes = field(default_factory=Changes)
     over: bool = False
 
     @property
