@@ -1,28 +1,26 @@
 """`make bench-webhook`: what admission adds to requests, beside a webhook of Go that allows all."""
 
 import argparse
-import functools
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bed
+from tests.bench import bed, plane
 from tests.bench.figures import Figure, median, number, quantile, replace_section, table
+from tests.bench.plane import SECONDS
+from tests.bench.process import memory, processor
 from tests.e2e.conftest import ROOT
 
 from slurmlet.contracts.policy import Snapshot, encode
-from slurmlet.controlplane import build, golang
 from slurmlet.controlplane.binaries import Binary
-from slurmlet.controlplane.certificates import Request
-from slurmlet.controlplane.run import ControlPlane, free_ports, local_config
+from slurmlet.controlplane.run import ControlPlane, free_ports
 
 PAGE = ROOT / "docs" / "figures.md"
 SECTION = "bench-webhook"
@@ -30,8 +28,6 @@ RATES = (50, 100, 200)
 STRAIGHT_RATE, STRAIGHT_SECONDS = 500, 60
 ADDED_AIM, MEMORY_AIM = 5.0, 80.0
 """Milliseconds that p99 of a request may be longer at 100 a second; MiB of the webhook."""
-SECONDS = 60
-"""For a process to start on a machine with much else to do."""
 PROGRAM = Binary(
     name="admission", module="admission", package="slurmlet/tests/bench/admission", size_mib=10
 )
@@ -147,16 +143,6 @@ class Bed:
         url = f"{server}/api/v1/namespaces/alice/{kind}?dryRun=All"
         return self.load(url, OBJECTS[kind], rate=rate, seconds=seconds, client=True)
 
-    def kubectl(self, *arguments: str) -> None:
-        program = self.plane.config.bin_dir / "kubectl"
-        subprocess.run(
-            [program, f"--kubeconfig={self.plane.admin_conf}", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            timeout=SECONDS,
-            check=True,
-        )
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table, or writes it into docs/figures.md."""
@@ -176,23 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def made(directory: Path) -> Iterator[Bed]:
-    cache = build.cache_root()
-    find_go = functools.partial(golang.find, cache=cache, report=print)
-    ensure = functools.partial(build.ensure, cache=cache, find_go=find_go, report=print)
     source = Path(__file__).parent / "go"
-    own = ensure([PROGRAM.name], source=source, known={PROGRAM.name: PROGRAM})
-    config = local_config(
-        directory / "plane",
-        bin_dir=ensure([], source=build.source_root()),
-        ports=(0, 0, 0, 0),
-        fsync=False,
-    )
-    with ControlPlane(
-        config, Request(sans=("127.0.0.1",), nodes=("slurm",)), report=print
-    ) as plane:
-        found = Bed(plane=plane, program=own / PROGRAM.name, directory=directory)
-        found.kubectl("create", "namespace", "alice")
-        found.kubectl("-n", "alice", "wait", "--for=create", "serviceaccount/default")
+    own = plane.ensure([PROGRAM.name], source=source, known={PROGRAM.name: PROGRAM})
+    with plane.running(directory / "plane") as control:
+        found = Bed(plane=control, program=own / PROGRAM.name, directory=directory)
+        plane.kubectl(control, "create", "namespace", "alice")
+        plane.kubectl(control, "-n", "alice", "wait", "--for=create", "serviceaccount/default")
         yield found
 
 
@@ -282,35 +257,9 @@ def registered(found: Bed, *, port: int, services: str = "webhook") -> Iterator[
         time.sleep(3)
         yield
     finally:
-        found.kubectl("delete", REGISTERED, "-l", "app.kubernetes.io/managed-by=slurmlet")
-
-
-def family(process: int) -> list[int]:
-    """A process and its children: gunicorn and its worker."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *map(int, children)]
-
-
-def processor(process: int) -> float:
-    """Seconds of a processor that a process and its children have taken."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    fields = [
-        Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        for each in family(process)
-    ]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / ticks
-
-
-def memory(process: int) -> tuple[float, float]:
-    """MiB of a process and its children: shared pages counted once (PSS), and RSS of the worker."""
-    shares, largest = 0.0, 0.0
-    for each in family(process):
-        with suppress(OSError):
-            text = Path(f"/proc/{each}/smaps_rollup").read_text()
-            sizes = {line.split()[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
-            shares += sizes["Pss:"] / 1024
-            largest = max(largest, sizes["Rss:"] / 1024)
-    return shares, largest
+        plane.kubectl(
+            found.plane, "delete", REGISTERED, "-l", "app.kubernetes.io/managed-by=slurmlet"
+        )
 
 
 def rows(runs: Mapping[str, Mapping[tuple[str, int], Load]]) -> Iterator[Figure]:
