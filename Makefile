@@ -125,7 +125,7 @@ conformance: provision ## Kubernetes' own specs in the lab, those that take minu
 
 # --- figures -------------------------------------------------------------------------------------
 
-.PHONY: bench-join bench-start bench-webhook
+.PHONY: bench-join bench-start bench-webhook bench-scheduler
 bench-join: provision ## Measure joins, prologs and the pods' network in the lab; prints docs/figures.md's table
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench --lab $(LAB) --joins $(JOINS)
 
@@ -134,6 +134,9 @@ bench-start: provision ## Measure how pods start, speak and end in the lab; WRIT
 
 bench-webhook: dev ## Measure what admission adds to requests, beside a no-op in Go; WRITE=1: into docs/figures.md
 	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench.webhook $(if $(WRITE),--write)
+
+bench-scheduler: dev ## Measure how fast pods are bound, beside kube-scheduler; WRITE=1: into docs/figures.md
+	@PYTHONPATH=tests/lab $(BIN)/python -m tests.bench.scheduler $(if $(WRITE),--write)
 
 # --- the lab and the demo -------------------------------------------------------------------------
 

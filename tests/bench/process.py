@@ -1,8 +1,13 @@
-"""What a process and its children take."""
+"""What a process and its children take, and how it is stopped."""
 
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+STOP_SECONDS = 30
+"""For a process to end once it is asked to, on a busy machine."""
 
 
 def family(process: int) -> list[int]:
@@ -31,3 +36,20 @@ def memory(process: int) -> tuple[float, float]:
             shares += sizes["Pss:"] / 1024
             largest = max(largest, sizes["Rss:"] / 1024)
     return shares, largest
+
+
+def peak(process: int) -> float:
+    """MiB of RSS that a process had at most."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"process {process} has ended")
+
+
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """Ends a process: by force, if it does not heed."""
+    process.terminate()
+    try:
+        process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
