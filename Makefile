@@ -23,8 +23,8 @@ export ROUNDS
 
 .PHONY: help
 help: ## Explain every target
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@printf '  make %-14s %s\n' 'e2e K=EXPR' 'Run only the e2e tests that match EXPR (pytest -k)'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@printf '  make %-16s %s\n' 'e2e K=EXPR' 'Run only the e2e tests that match EXPR (pytest -k)'
 
 # --- what a machine needs -------------------------------------------------------------------------
 

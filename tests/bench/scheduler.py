@@ -17,7 +17,7 @@ from typing import Any
 from tests.bench import bed, plane
 from tests.bench.figures import replace_section, table
 from tests.bench.process import memory, peak, processor, stop
-from tests.bench.scheduling import OURS, THEIRS, Case, Limit, Run, rows, typical
+from tests.bench.scheduling import OURS, THEIRS, Case, Limit, Run, rows
 from tests.e2e.conftest import ROOT
 
 from slurmlet.common.kube import Api
@@ -106,7 +106,7 @@ def made(directory: Path) -> Iterator[Bed]:
         yield found
 
 
-def measure(found: Bed, *, seconds: int, rounds: int) -> dict[Case, Run]:
+def measure(found: Bed, *, seconds: int, rounds: int) -> dict[Case, list[Run]]:
     """Both schedulers take turns, so that whatever else the machine does falls on each."""
     runs: dict[Case, list[Run]] = {}
 
@@ -127,7 +127,7 @@ def measure(found: Bed, *, seconds: int, rounds: int) -> dict[Case, Run]:
                     count = RATE * seconds
                     case = Case(who=who, limit=UNREACHED, pods=count, rate=RATE, known=known)
                     add(case, steady(found, case))
-    return {case: typical(several) for case, several in runs.items()}
+    return runs
 
 
 def burst(found: Bed, case: Case) -> Run:

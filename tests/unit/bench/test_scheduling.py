@@ -22,7 +22,7 @@ RUN = Run(
 
 
 def judged(run: Run, *, case: Case = CASE) -> Figure:
-    theirs, ours = rows({case: RUN, replace(case, who=OURS): run})
+    theirs, ours = rows({case: [RUN], replace(case, who=OURS): [run]})
     assert theirs.met is None
     return ours
 
@@ -53,9 +53,9 @@ def test_several_runs_have_the_median_of_each_figure() -> None:
     [
         (RUN, "met"),
         (replace(RUN, rate=99.0, p99=10.1), "met"),
-        (replace(RUN, rate=90.0, processor=4.0), "rate: 4.00 ms of a processor for each pod"),
-        (replace(RUN, p99=11.0, first=1.3), "p99: it takes 1.10 s more to start"),
-        (replace(RUN, p99=11.0, first=0.3), "p99: 2.00 ms of a processor for each pod"),
+        (replace(RUN, rate=90.0), "rate: 90.0 to 90.0 pods/s in turns, 100 to 100 there"),
+        (replace(RUN, p99=11.0, first=1.3), "there; it takes 1.10 s more to start"),
+        (replace(RUN, p99=11.0, first=0.3), "p99: 11.0 to 11.0 s in turns, 10.0 to 10.0 there"),
         (replace(RUN, peak=151.0), "RSS: 151 MiB at most"),
     ],
 )
