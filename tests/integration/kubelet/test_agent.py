@@ -23,9 +23,8 @@ from slurmlet.kubelet.api.auth import Authorizer
 from slurmlet.kubelet.api.podlogs import PodLogs
 from slurmlet.kubelet.api.server import KubeletApi
 from slurmlet.kubelet.brokerclient import Broker
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, virtual_nodes
 from slurmlet.kubelet.events import Events
-from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.podstatus import Known, annotations_for, patch_for, wanted
 from slurmlet.kubelet.records import Records
 from slurmlet.kubelet.registration import Registration
@@ -33,6 +32,7 @@ from slurmlet.kubelet.services import api_forwarding
 from slurmlet.kubelet.servicewatch import API_SERVICE
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.streams import Streams
+from slurmlet.kubelet.survey import Survey
 
 Kubectl = Callable[..., str]
 POD_PATH = "/api/v1/namespaces/alice/pods"
@@ -74,23 +74,29 @@ async def api(config: Kubelet) -> AsyncIterator[Api]:
         yield found
 
 
-def registration(api: Api, config: Kubelet, missed: list[str]) -> Registration:
+async def registration(api: Api, config: Kubelet, said: list[str]) -> Registration:
+    """Of a cluster that Slurm was asked of."""
+    survey = Survey(slurm=Slurm(FakeSlurm().run), on_look=lambda: None)
+    await survey.look()
+    (node,) = virtual_nodes(config)
     return Registration(
         api=api,
-        slurm=Slurm(FakeSlurm().run),
+        watching=api,
+        survey=survey,
+        node=node,
         config=config,
         cluster="lab",
-        software=Software(agent="0.1.0"),
-        on_missing=lambda: missed.append("node"),
-        on_recovery=lambda: None,
+        release="0.1.0",
+        jobs=dict,
+        on_missing=lambda: said.append("missing"),
+        on_recovery=lambda: said.append("recovery"),
     )
 
 
 @pytest.fixture
 async def node(api: Api, config: Kubelet) -> Registration:
     """The virtual node, registered."""
-    found = registration(api, config, [])
-    await found.look()
+    found = await registration(api, config, [])
     await found.post()
     return found
 
@@ -154,16 +160,55 @@ def test_the_node_registers(node: Registration, kubectl: Kubectl) -> None:
     assert ("slurmlet.io/slurm", "NoSchedule") in taints
 
 
-async def test_a_deleted_node_is_made_again(
-    node: Registration, api: Api, config: Kubelet, kubectl: Kubectl
+@pytest.fixture
+async def kept(api: Api, config: Kubelet) -> AsyncIterator[tuple[Registration, list[str]]]:
+    """The virtual node, kept by the running agent, and what that said."""
+    said: list[str] = []
+    found = await registration(api, config, said)
+    running = asyncio.create_task(found.run())
+    await until(lambda: found.cordoned is not None)
+    yield found, said
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    # TLS connections take some rounds of the loop to close (aiohttp, Graceful shutdown).
+    await asyncio.sleep(0.25)
+
+
+async def until(holds: Callable[[], Any], *, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.claim("V7")
+async def test_a_deleted_node_is_back_in_seconds(
+    kept: tuple[Registration, list[str]], kubectl: Kubectl
 ) -> None:
-    kubectl("admin", "delete", "node", "slurm")
-    missed: list[str] = []
-    again = registration(api, config, missed)
-    await again.look()
-    await again.post()
-    assert missed == ["node"]
-    assert "slurm" in kubectl("admin", "get", "node", "slurm")
+    _, said = kept
+    arguments = ("get", "node", "slurm", "-o", "json", "--ignore-not-found")
+    before = json.loads(await asyncio.to_thread(kubectl, "admin", *arguments))
+    await asyncio.to_thread(kubectl, "admin", "delete", "node", "slurm", "--wait=false")
+    deadline = time.monotonic() + 8
+    again = before
+    while not again or again["metadata"]["uid"] == before["metadata"]["uid"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+        again = json.loads(await asyncio.to_thread(kubectl, "admin", *arguments) or "null")
+    await until(lambda: said[-1] == "missing")
+    assert again["metadata"]["labels"] == before["metadata"]["labels"]
+
+
+async def test_cordon_and_uncordon_are_noticed_at_once(
+    kept: tuple[Registration, list[str]], kubectl: Kubectl
+) -> None:
+    found, said = kept
+    await asyncio.to_thread(kubectl, "admin", "cordon", "slurm")
+    await until(lambda: found.cordoned, seconds=3)
+    assert "recovery" not in said
+    await asyncio.to_thread(kubectl, "admin", "uncordon", "slurm")
+    await until(lambda: found.cordoned is False, seconds=3)
+    assert said[-1] == "recovery"
 
 
 def test_the_lease_is_made_and_renewed(config: Kubelet, kubectl: Kubectl) -> None:

@@ -22,6 +22,7 @@ from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
+from slurmlet.kubelet.slurm.capacity import Inventory
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.submit import Submitter
 
@@ -129,7 +130,7 @@ class World:
             key=KEY,
             touch=lambda record: self.touched.append(record.key),
             orphaned=self.orphaned.append,
-            nodes=dict,
+            inventory=Inventory,
         )
         self.controller = Controller(
             api=api,

@@ -9,6 +9,8 @@ from slurmlet.common.kube import ApiError, Object, UnreachableError
 from slurmlet.contracts.brokerproto import Answer, Cancel, ReadLog, Request, Submit
 from slurmlet.contracts.names import job_comment, job_name
 from slurmlet.kubelet.brokerclient import BrokerError
+from slurmlet.kubelet.slurm.capacity import Inventory
+from slurmlet.kubelet.slurm.inventory import parse
 from slurmlet.kubelet.slurm.process import CommandError
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -34,6 +36,35 @@ def pod(name: str = "web", *, uid: str = UID, **changes: Any) -> Object:
     return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
 
 
+def details_of(listed: str) -> str:
+    """What `scontrol show node` says of nodes in sinfo's lines that keep nothing from jobs."""
+    rows = {row[0]: row for row in (line.split("|") for line in listed.splitlines())}
+    return "".join(
+        f"NodeName={name} Arch=x86_64 CoresPerSocket=1 \n"
+        f"   CPUAlloc=0 CPUEfctv={row[2]} CPUTot={row[2]} CPULoad=0.00\n"
+        f"   State={row[4].upper()} ThreadsPerCore=1\n\n"
+        for name, row in rows.items()
+    )
+
+
+def limits_of(listed: str) -> str:
+    """What `scontrol show partition` says of partitions in sinfo's lines that limit nothing."""
+    names = dict.fromkeys(line.split("|")[1] for line in listed.splitlines())
+    return "".join(
+        f"PartitionName={name.removesuffix('*')}\n"
+        f"   AllocNodes=ALL Default={'YES' if name.endswith('*') else 'NO'} QoS=N/A\n"
+        f"   MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 MaxCPUsPerNode=UNLIMITED\n"
+        f"   State=UP TotalCPUs=4\n"
+        f"   DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED\n\n"
+        for name in names
+    )
+
+
+def inventory_of(listed: str) -> Inventory:
+    """What follows from sinfo's lines alone."""
+    return parse(listed=listed, nodes=details_of(listed), partitions=limits_of(listed))
+
+
 @dataclass
 class FakeJob:
     """A job in the fake Slurm. `forgotten` says that only the accounting knows it."""
@@ -51,12 +82,16 @@ class FakeJob:
 
 @dataclass
 class FakeSlurm:
-    """Answers squeue, sacct and sinfo as Slurm 24.11 prints them; `silent` makes them fail."""
+    """Answers squeue, sacct, sinfo and scontrol as Slurm 24.11 prints them; `silent` makes them
+    fail. `nodes` are sinfo's lines, `details` and `limits` scontrol's words on nodes and partitions
+    where something else is needed than what follows from them."""
 
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
     silent: bool = False
-    nodes: str = "c1|cpu|4|8000|idle|10.77.0.11|c1|(null)\n"
+    nodes: str = "c1|cpu*|4|8000|idle|10.77.0.11|c1|(null)|\n"
+    details: str | None = None
+    limits: str | None = None
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))
@@ -64,6 +99,10 @@ class FakeSlurm:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
             return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
+        if argv[0] == "scontrol" and argv[-1] == "node":
+            return details_of(self.nodes) if self.details is None else self.details
+        if argv[0] == "scontrol":
+            return limits_of(self.nodes) if self.limits is None else self.limits
         malformed = [number for number in self._chosen(argv) if not 0 < number < 2**31]
         if malformed:
             raise CommandError(

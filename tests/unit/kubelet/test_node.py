@@ -1,59 +1,103 @@
-"""The virtual node: capacity from sinfo's text, and an object that does not flap."""
+"""The virtual node: an object that tells what Slurm has, and does not flap."""
 
 import json
 from typing import Any
 
-from tests.unit.kubelet.fakes import merged
+import pytest
+from tests.unit.kubelet.fakes import inventory_of, merged
 
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.kubelet import node
-from slurmlet.kubelet.config import Kubelet, problems
-from slurmlet.kubelet.node import Software
-from slurmlet.kubelet.slurm import capacity
+from slurmlet.kubelet.config import Kubelet, problems, virtual_nodes
+from slurmlet.kubelet.node import Facts
+from slurmlet.kubelet.slurm.capacity import Inventory, Partition, SlurmNode
 
 SINFO = """\
-c1|cpu|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)
-c1|debug|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)
-c2|cpu|8|16000|down*|c2.site|c2|(null)
-c3|big|64|512000|mix-|c3|c3|gpu:a100:3,gpu:h100:1,tmpdisk:500G
-not a line
+c1|cpu*|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)|
+c1|debug|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)|
+c2|cpu*|8|16000|down+not_responding|c2.site|c2|(null)|
+c3|big|64|512000|mixed+planned|c3|c3|gpu:a100:3,gpu:h100:1,tmpdisk:500G|
 """
 CONFIG = Kubelet(server="https://10.77.0.1:6443", address="10.77.0.1")
+(NODE,) = virtual_nodes(CONFIG)
 
 
-def patch_of(live: dict[str, Any], *, problem: str = "", now: str = "2026-01-01T00:00:00Z") -> Any:
-    return node.status_patch(
-        live,
-        CONFIG,
-        nodes=capacity.parse(SINFO),
-        slurm_problem=problem,
-        software=Software(agent="0.1.0", slurm="24.11.5"),
-        now=now,
+def patch_of(
+    live: dict[str, Any],
+    *,
+    problem: str = "",
+    now: str = "2026-01-01T00:00:00Z",
+    inventory: Inventory | None = None,
+) -> Any:
+    facts = Facts(
+        inventory=inventory_of(SINFO) if inventory is None else inventory,
+        agent="0.1.0",
+        slurm="24.11.5",
+        jobs={"running": 3, "pending": 1},
+        problem=problem,
     )
+    return node.status_patch(live, NODE, CONFIG, facts=facts, now=now)
+
+
+def annotation(name: str, inventory: Inventory | None = None) -> Any:
+    patch = patch_of({"status": {}}, inventory=inventory)
+    return json.loads(patch["metadata"]["annotations"][f"slurmlet.io/{name}"])
 
 
 def test_nodes_in_several_partitions_count_once() -> None:
-    nodes = capacity.parse(SINFO)
-    assert sorted(nodes) == ["c1", "c2", "c3"]
-    assert nodes["c1"].partitions == ("cpu", "debug")
-    assert nodes["c2"].address == "c2.site"
-    everything = capacity.total(nodes, usable_only=False)
-    assert (everything.cpus, everything.memory) == (76, 536000)
-    assert everything.gres["gpu"] == 6
+    status = patch_of({"status": {}})["status"]
+    assert status["capacity"]["cpu"] == "76"
+    assert status["capacity"]["memory"] == "536000Mi"
+    assert status["capacity"]["nvidia.com/gpu"] == "6"
 
 
 def test_what_is_down_is_not_allocatable() -> None:
     status = patch_of({"status": {}})["status"]
-    assert status["capacity"]["cpu"] == "76"
     assert status["allocatable"]["cpu"] == "68"
     assert status["allocatable"]["memory"] == "520000Mi"
     assert status["allocatable"]["nvidia.com/gpu"] == "6"
 
 
 def test_the_largest_node_of_each_partition() -> None:
-    told = json.loads(node.largest_annotation(capacity.parse(SINFO), CONFIG))
-    assert told["cpu"] == {"cpu": "8", "memory": "16000Mi", "gres": {"gpu": "2"}}
+    told = annotation("largest")
+    assert told["cpu"] == {
+        "cpu": "8",
+        "memory": "16000Mi",
+        "gres": {"gpu": "2", "gpu:tesla": "2"},
+    }
     assert told["debug"]["cpu"] == "4"
+
+
+@pytest.mark.claim("V6")
+def test_describing_the_node_says_what_slurm_has() -> None:
+    """kubectl describe shows annotations as they are."""
+    assert annotation("slurm-nodes") == {"down": 1, "idle": 1, "planned": 1}
+    assert annotation("jobs") == {"pending": 1, "running": 3}
+    assert annotation("partitions")["cpu"] == {"default": True, "nodes": 2, "up": True}
+
+
+@pytest.mark.claim("V6")
+def test_describing_the_node_says_the_limits_of_partitions() -> None:
+    machine = SlurmNode(
+        name="c1", address="c1", cpus=16, memory=8000, usable=True, partitions=("debug",)
+    )
+    debug = Partition(
+        name="debug",
+        up=False,
+        max_minutes=30,
+        max_cpus_per_node=4,
+        max_memory_per_node=2000,
+        max_memory_per_cpu=500,
+    )
+    found = Inventory(nodes={"c1": machine}, partitions={"debug": debug})
+    assert annotation("partitions", found)["debug"] == {
+        "nodes": 1,
+        "up": False,
+        "maxMinutes": 30,
+        "maxCPUsPerNode": 4,
+        "maxMemoryPerNode": "2000Mi",
+        "maxMemoryPerCPU": "500Mi",
+    }
 
 
 def test_a_silent_slurm_leaves_the_node_ready() -> None:
@@ -74,14 +118,14 @@ def test_transition_times_stay_while_nothing_changes() -> None:
 
 
 def test_registration_has_the_taint_unless_it_is_off() -> None:
-    spec = node.new_node(CONFIG, cluster="lab")["spec"]
+    spec = node.new_node(NODE, CONFIG, cluster="lab")["spec"]
     assert spec["taints"] == [{"key": "slurmlet.io/slurm", "value": "", "effect": "NoSchedule"}]
     bare = Kubelet(server="https://x", address="10.0.0.1", taint=False)
-    assert node.new_node(bare, cluster="lab")["spec"]["taints"] == []
+    assert node.new_node(NODE, bare, cluster="lab")["spec"]["taints"] == []
 
 
 def test_labels_are_repaired() -> None:
-    wanted = node.new_node(CONFIG, cluster="lab")
+    wanted = node.new_node(NODE, CONFIG, cluster="lab")
     assert node.metadata_patch(wanted, wanted) is None
     live = {"metadata": {"labels": {"type": "other", "mine": "kept"}}}
     patch = node.metadata_patch(live, wanted)

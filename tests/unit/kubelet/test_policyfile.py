@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.kubelet.fakes import inventory_of
 
 from slurmlet.contracts.identity import Identity
 from slurmlet.contracts.policy import NodeSize, Snapshot, decode
@@ -14,13 +15,12 @@ from slurmlet.kubelet import policyfile
 from slurmlet.kubelet.config import Kubelet, problems
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.policyfile import PolicyFile
-from slurmlet.kubelet.slurm import capacity
-from slurmlet.kubelet.slurm.capacity import SlurmNode
+from slurmlet.kubelet.slurm.capacity import Inventory
 
 SINFO = """\
-c1|cpu|4|8000|idle|10.77.0.11|c1|gpu:tesla:2(S:0-1)
-c2|cpu|8|4000|idle|10.77.0.12|c2|(null)
-c2|debug|8|4000|idle|10.77.0.12|c2|(null)
+c1|cpu|4|8000|idle|10.77.0.11|c1|gpu:2|
+c2|cpu|8|4000|idle|10.77.0.12|c2|(null)|
+c2|debug|8|4000|idle|10.77.0.12|c2|(null)|
 """
 MAP = '[namespaces.alice]\nuser = "alice"\npartitions = ["cpu"]\n'
 
@@ -29,7 +29,7 @@ class Site:
     """An agent's policy file with what it is made of, and a clock that tests move."""
 
     def __init__(self, directory: Path) -> None:
-        self.nodes: dict[str, SlurmNode] = {}
+        self.inventory = Inventory()
         self.map = directory / "identity.toml"
         self.map.write_text(MAP)
         self.path = directory / "run" / "policy.json"
@@ -44,7 +44,9 @@ class Site:
             request=RequestPolicy(default_memory=512, options={"qos": "normal"}),
         )
         self.file = PolicyFile(
-            config=self.config, identities=Identities(str(self.map)), nodes=lambda: self.nodes
+            config=self.config,
+            identities=Identities(str(self.map)),
+            inventory=lambda: self.inventory,
         )
 
     def read(self) -> Snapshot:
@@ -70,7 +72,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 @pytest.mark.claim("W94")
 async def test_it_says_what_the_webhook_must_know(site: Site, clock: list[float]) -> None:
-    site.nodes = capacity.parse(SINFO)
+    site.inventory = inventory_of(SINFO)
     await site.file.publish()
     found = site.read()
     assert found.written == clock[0]
@@ -102,7 +104,7 @@ async def test_it_is_written_each_minute_and_at_once_when_something_changed(
     clock[0] += policyfile.WRITE_SECONDS - 1
     await site.file.publish()
     assert site.stamp() == first, "nothing changed"
-    site.nodes = capacity.parse(SINFO)
+    site.inventory = inventory_of(SINFO)
     await site.file.publish()
     assert "cpu" in site.read().partitions
     site.map.write_text(MAP.replace("cpu", "debug"))
@@ -121,7 +123,7 @@ async def test_everybody_may_read_it_whatever_the_umask(site: Site) -> None:
     before = os.umask(0o077)
     try:
         await site.file.publish()
-        site.nodes = capacity.parse(SINFO)
+        site.inventory = inventory_of(SINFO)
         await site.file.publish()
     finally:
         os.umask(before)
@@ -132,7 +134,7 @@ async def test_everybody_may_read_it_whatever_the_umask(site: Site) -> None:
 async def test_a_reader_has_the_old_or_the_new_file_and_never_half_of_one(site: Site) -> None:
     await site.file.publish()
     with site.path.open() as held:
-        site.nodes = capacity.parse(SINFO)
+        site.inventory = inventory_of(SINFO)
         await site.file.publish()
         assert decode(held.read()).partitions == {}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmlet.kubelet.slurm.capacity import SlurmNode
+from slurmlet.kubelet.slurm.capacity import Inventory, SlurmNode
 from slurmlet.kubelet.slurm.refusal import explain
 
 NODES = {
@@ -25,7 +25,7 @@ TOO_LARGE = "Requested node configuration is not available"
 
 
 def said(options: dict[str, str], message: str = TOO_LARGE) -> str:
-    return explain(message, options=options, user="alice", nodes=NODES)
+    return explain(message, options=options, user="alice", inventory=Inventory(nodes=NODES))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_resource_that_no_node_has_is_told_in_figures() -> None:
 
 
 def test_of_unknown_nodes_no_figures_are_told() -> None:
-    assert explain(TOO_LARGE, options={"mem": "1T"}, user="a", nodes={}) == TOO_LARGE
+    assert explain(TOO_LARGE, options={"mem": "1T"}, user="a", inventory=Inventory()) == TOO_LARGE
 
 
 def test_a_user_without_an_account_learns_what_to_ask_for() -> None:

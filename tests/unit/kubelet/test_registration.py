@@ -1,91 +1,146 @@
 """The node object is kept there, and its pods are looked at again after an outage."""
 
+import asyncio
+import json
 from typing import Any
 
+import pytest
 from tests.unit.kubelet.fakes import FakeApi, FakeSlurm
 
-from slurmlet.kubelet.config import Kubelet
-from slurmlet.kubelet.node import Software
+from slurmlet.kubelet import registration
+from slurmlet.kubelet.config import Kubelet, virtual_nodes
 from slurmlet.kubelet.registration import Registration
 from slurmlet.kubelet.slurm.query import Slurm
+from slurmlet.kubelet.survey import Survey
 
 NODE = "/api/v1/nodes/slurm"
+CONFIG = Kubelet(server="https://10.77.0.1:6443", address="10.77.0.1")
 
 
 class NodeApi(FakeApi):
-    """Keeps the node that is created."""
+    """Keeps the node that is created, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created = asyncio.Event()
 
     async def create(self, path: str, body: Any) -> Any:
+        self.created.set()
         self.log.append(("POST", path, body))
         self.objects[f"{path}/{body['metadata']['name']}"] = body
         return body
 
 
-def registration(api: NodeApi, slurm: FakeSlurm) -> tuple[Registration, list[str]]:
-    calls: list[str] = []
-    found: Any = api
-    return (
-        Registration(
-            api=found,
-            slurm=Slurm(slurm.run),
-            config=Kubelet(server="https://10.77.0.1:6443", address="10.77.0.1"),
+class Site:
+    """A registration with what it is made of, and what it called."""
+
+    def __init__(self) -> None:
+        self.api, self.slurm = NodeApi(), FakeSlurm()
+        self.calls: list[str] = []
+        self.jobs: dict[str, int] = {}
+        api: Any = self.api
+        self.survey = Survey(slurm=Slurm(self.slurm.run), on_look=lambda: None)
+        self.node = Registration(
+            api=api,
+            watching=api,
+            survey=self.survey,
+            node=virtual_nodes(CONFIG)[0],
+            config=CONFIG,
             cluster="lab",
-            software=Software(agent="0.1.0"),
-            on_missing=lambda: calls.append("missing"),
-            on_recovery=lambda: calls.append("recovery"),
-        ),
-        calls,
-    )
+            release="0.1.0",
+            jobs=lambda: dict(self.jobs),
+            on_missing=lambda: self.calls.append("missing"),
+            on_recovery=lambda: self.calls.append("recovery"),
+        )
+
+    async def look(self) -> None:
+        await self.survey.look()
+        await self.node.post()
+
+    def live(self) -> Any:
+        return self.api.objects[NODE]
+
+    def methods(self) -> list[str]:
+        return [method for method, _, _ in self.api.log]
 
 
-async def test_the_node_is_made_and_then_left_alone() -> None:
-    api = NodeApi()
-    node, calls = registration(api, FakeSlurm())
-    await node.look()
-    await node.post()
-    assert calls == ["missing"]
-    assert [method for method, _, _ in api.log] == ["GET", "POST", "PATCH"]
-    assert api.objects[NODE]["status"]["capacity"]["cpu"] == "4"
-    assert "24.11.5" in api.objects[NODE]["status"]["nodeInfo"]["containerRuntimeVersion"]
-    await node.look()
-    await node.post()
-    assert [method for method, _, _ in api.log][3:] == ["GET"]
+@pytest.fixture
+def site() -> Site:
+    return Site()
 
 
-async def test_more_nodes_are_told_at_once() -> None:
-    api, slurm = NodeApi(), FakeSlurm()
-    node, _ = registration(api, slurm)
-    await node.look()
-    await node.post()
-    slurm.nodes += "c2|cpu|8|16000|idle|10.77.0.12|c2|(null)\n"
-    node._looked = -1000.0
-    await node.look()
-    await node.post()
-    assert api.objects[NODE]["status"]["capacity"]["cpu"] == "12"
+async def test_the_node_is_made_and_then_left_alone(site: Site) -> None:
+    await site.look()
+    assert site.calls == ["missing"]
+    assert site.methods() == ["GET", "POST", "PATCH"]
+    assert site.live()["status"]["capacity"]["cpu"] == "4"
+    assert "24.11.5" in site.live()["status"]["nodeInfo"]["containerRuntimeVersion"]
+    await site.look()
+    assert site.methods()[3:] == ["GET"]
 
 
-async def test_before_slurm_answers_nothing_is_said_of_capacity() -> None:
-    api, slurm = NodeApi(), FakeSlurm(silent=True)
-    node, _ = registration(api, slurm)
-    await node.look()
-    await node.post()
-    assert "status" not in api.objects[NODE]
-    slurm.silent = False
-    await node.look()
-    await node.post()
-    assert api.objects[NODE]["status"]["capacity"]["cpu"] == "4"
+async def test_more_nodes_are_told_at_once(site: Site) -> None:
+    await site.look()
+    site.slurm.nodes += "c2|cpu*|8|16000|idle|10.77.0.12|c2|(null)|\n"
+    await site.look()
+    assert site.live()["status"]["capacity"]["cpu"] == "12"
 
 
-async def test_a_silent_slurm_takes_no_capacity_away() -> None:
-    api, slurm = NodeApi(), FakeSlurm()
-    node, _ = registration(api, slurm)
-    await node.look()
-    await node.post()
-    slurm.silent = True
-    node._looked = -1000.0
-    await node.look()
-    await node.post()
-    status = api.objects[NODE]["status"]
+async def test_before_slurm_answers_nothing_is_said_of_capacity(site: Site) -> None:
+    site.slurm.silent = True
+    await site.look()
+    assert "status" not in site.live()
+    site.slurm.silent = False
+    await site.look()
+    assert site.live()["status"]["capacity"]["cpu"] == "4"
+
+
+@pytest.mark.claim("V5")
+async def test_a_silent_slurm_takes_no_capacity_away(site: Site) -> None:
+    await site.look()
+    site.slurm.silent = True
+    await site.look()
+    status = site.live()["status"]
     assert status["capacity"]["cpu"] == "4"
     reachable = next(item for item in status["conditions"] if item["type"] == "SlurmReachable")
     assert reachable["status"] == "False"
+
+
+@pytest.mark.claim("V6")
+async def test_jobs_are_counted_once_for_each_look(site: Site) -> None:
+    """Each write of the node wakes whoever watches nodes."""
+    await site.look()
+    site.jobs = {"running": 2}
+    await site.node.post()
+    assert site.methods()[3:] == ["GET"]
+    await site.look()
+    told = site.live()["metadata"]["annotations"]["slurmlet.io/jobs"]
+    assert json.loads(told) == {"running": 2}
+
+
+async def test_a_cordon_is_seen_in_the_object_and_in_the_watch(site: Site) -> None:
+    assert site.node.cordoned is None
+    await site.look()
+    assert site.node.cordoned is False
+    cordoned = {**site.live(), "spec": {"unschedulable": True}}
+    site.node.changed("slurm", site.live(), cordoned)
+    assert site.node.cordoned
+    assert "recovery" not in site.calls
+    await site.node.post()
+    assert site.node.cordoned is False
+    assert site.calls[-1] == "recovery", "pods that wait are looked at"
+    site.node.changed("slurm", cordoned, None)
+    assert site.node.cordoned is None
+
+
+@pytest.mark.claim("V7")
+async def test_the_watch_brings_a_deleted_node_back(site: Site) -> None:
+    keeping = asyncio.create_task(site.node._keep())
+    await site.api.created.wait()
+    before = site.api.objects.pop(NODE)
+    site.api.created.clear()
+    site.node.changed("slurm", before, None)
+    async with asyncio.timeout(registration.CHECK_SECONDS / 2):
+        await site.api.created.wait()
+    keeping.cancel()
+    assert site.calls == ["missing", "missing"]

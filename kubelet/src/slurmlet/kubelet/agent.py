@@ -23,23 +23,23 @@ from slurmlet.kubelet.api.podlogs import PodLogs
 from slurmlet.kubelet.api.server import MAX_STREAMS, KubeletApi
 from slurmlet.kubelet.brokerclient import Broker
 from slurmlet.kubelet.channel import UNPROVED, Channel
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, virtual_nodes
 from slurmlet.kubelet.controller import Controller
 from slurmlet.kubelet.events import Events, node_of
 from slurmlet.kubelet.holding import HOLD_SECONDS, Holding
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
-from slurmlet.kubelet.node import Software
 from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.plan import Surroundings
 from slurmlet.kubelet.policyfile import PolicyFile
-from slurmlet.kubelet.records import Entry, Journal, Record, Records
+from slurmlet.kubelet.records import Entry, Journal, Record, Records, job_counts
 from slurmlet.kubelet.registration import Registration
 from slurmlet.kubelet.servicewatch import ServiceWatch, Updates
 from slurmlet.kubelet.slurm.process import Commands
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.streams import Streams
 from slurmlet.kubelet.submit import Submitter
+from slurmlet.kubelet.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Agent:
         )
         self._slurm = Slurm(Commands(config.slurm_bin).run)
         self._watch = JobWatch(self._slurm, interval=config.poll_seconds)
+        self._survey = Survey(slurm=self._slurm, on_look=lambda: self._registration.poke())
         self._holding = Holding()
         self._events = Events(api, node=config.node_name)
         self._identities = Identities(config.identity_file)
@@ -98,7 +99,7 @@ class Agent:
             key=key,
             touch=self._touch,
             orphaned=functools.partial(self._orphaned, expected=True),
-            nodes=lambda: self._registration.nodes,
+            inventory=lambda: self._survey.inventory,
         )
         self._controller = Controller(
             api=api,
@@ -124,17 +125,20 @@ class Agent:
         )
         self._registration = Registration(
             api=api,
-            slurm=self._slurm,
+            watching=watching,
+            survey=self._survey,
+            node=virtual_nodes(config)[0],
             config=config,
             cluster=cluster.name,
-            software=Software(agent=release),
+            release=release,
+            jobs=lambda: job_counts(self._records),
             on_missing=self._node_was_away,
             on_recovery=self._touch_all,
         )
         self._policy = PolicyFile(
             config=config,
             identities=self._identities,
-            nodes=lambda: self._registration.nodes,
+            inventory=lambda: self._survey.inventory,
         )
         streams = Streams()
         self._channel = Channel(
@@ -176,6 +180,7 @@ class Agent:
     ) -> Iterator[Coroutine[Any, Any, None]]:
         """What has to run, all at the same time."""
         config = self._config
+        yield self._survey.run()
         yield self._registration.run()
         yield self._policy.run()
         yield self._pods.run()
@@ -200,7 +205,7 @@ class Agent:
         self._queue.add(record.key)
 
     def _touch_all(self) -> None:
-        """What failed while the API server was away need not wait for its back-off."""
+        """What could not be done, while the API server was away or the node cordoned, is tried."""
         for record in self._records:
             self._queue.add(record.key)
 
@@ -272,7 +277,7 @@ class Agent:
         return setting(annotations, ENGINE_ANNOTATION) or self._config.engines[0]
 
     def _node_address(self, name: str) -> str:
-        found = self._registration.nodes.get(name)
+        found = self._survey.inventory.nodes.get(name)
         return found.address if found else name
 
     def _user_of(self, namespace: str) -> str:
@@ -282,7 +287,7 @@ class Agent:
             return ""
 
     def _node_names(self, name: str) -> set[str]:
-        found = self._registration.nodes.get(name)
+        found = self._survey.inventory.nodes.get(name)
         return {name, found.hostname} - {""} if found else {name}
 
     def _services_changed(self, namespace: str | None) -> None:

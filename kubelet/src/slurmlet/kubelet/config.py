@@ -80,6 +80,28 @@ class Kubelet:
     request: RequestPolicy = field(default_factory=RequestPolicy)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualNode:
+    """One node of Kubernetes, and who the agent is as this node; files are PEM."""
+
+    name: str
+    port: int
+    client_cert: str
+    client_key: str
+
+
+def virtual_nodes(config: Kubelet) -> tuple[VirtualNode, ...]:
+    """The nodes that the agent serves."""
+    return (
+        VirtualNode(
+            name=config.node_name,
+            port=config.port,
+            client_cert=config.client_cert,
+            client_key=config.client_key,
+        ),
+    )
+
+
 def problems(config: Kubelet) -> list[str]:
     """What is wrong with a decoded table, one line for each key."""
     found = []

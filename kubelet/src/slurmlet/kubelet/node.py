@@ -3,12 +3,27 @@
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from slurmlet.contracts.names import LARGEST_ANNOTATION, PREFIX, TAINT_KEY
-from slurmlet.kubelet.config import Kubelet
-from slurmlet.kubelet.slurm.capacity import Capacity, SlurmNode, largest, total
+from slurmlet.contracts.names import (
+    JOBS_ANNOTATION,
+    LARGEST_ANNOTATION,
+    PARTITIONS_ANNOTATION,
+    PREFIX,
+    SLURM_NODES_ANNOTATION,
+    TAINT_KEY,
+)
+from slurmlet.kubelet.config import Kubelet, VirtualNode
+from slurmlet.kubelet.slurm.capacity import (
+    Capacity,
+    Inventory,
+    Partition,
+    allocatable,
+    largest,
+    states,
+    total,
+)
 
 Object = dict[str, Any]
 
@@ -17,14 +32,19 @@ SLURM_CONDITION = "SlurmReachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Software:
-    """What nodeInfo names."""
+class Facts:
+    """What a node's status is made of. `inventory` is all that Slurm has, `jobs` counts those of
+    the node's pods by state, `problem` says why Slurm cannot be asked now, or is empty; `agent` and
+    `slurm` are releases."""
 
+    inventory: Inventory
     agent: str
     slurm: str = ""
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""
 
 
-def new_node(config: Kubelet, *, cluster: str) -> Object:
+def new_node(node: VirtualNode, config: Kubelet, *, cluster: str) -> Object:
     """The object that registers the node; its status follows separately."""
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     taints = [{"key": TAINT_KEY, "value": "", "effect": "NoSchedule"}] if config.taint else []
@@ -32,12 +52,12 @@ def new_node(config: Kubelet, *, cluster: str) -> Object:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
-            "name": config.node_name,
+            "name": node.name,
             "labels": {
                 "type": "virtual-kubelet",
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": architecture,
-                "kubernetes.io/hostname": config.node_name,
+                "kubernetes.io/hostname": node.name,
                 # kubelet still sets both, and old manifests select by them.
                 "beta.kubernetes.io/os": "linux",
                 "beta.kubernetes.io/arch": architecture,
@@ -58,49 +78,81 @@ def metadata_patch(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Object
 
 
 def status_patch(
-    live: Mapping[str, Any],
-    config: Kubelet,
-    *,
-    nodes: Mapping[str, SlurmNode],
-    slurm_problem: str,
-    software: Software,
-    now: str,
+    live: Mapping[str, Any], node: VirtualNode, config: Kubelet, *, facts: Facts, now: str
 ) -> Object:
-    """A strategic merge patch of the node's status; `slurm_problem` is empty while Slurm answers.
+    """A strategic merge patch of the node's status.
 
     The node stays Ready while Slurm is silent: what runs goes on, and a node that is not Ready
     would take its pods out of every Service.
     """
-    everything = dict(nodes)
-    capacity = _resources(total(everything, usable_only=False), config)
-    allocatable = _resources(total(everything, usable_only=True), config)
+    inventory = facts.inventory
     return {
-        "metadata": {"annotations": {LARGEST_ANNOTATION: largest_annotation(everything, config)}},
+        "metadata": {
+            "annotations": {
+                LARGEST_ANNOTATION: largest_annotation(inventory),
+                PARTITIONS_ANNOTATION: partitions_annotation(inventory),
+                SLURM_NODES_ANNOTATION: _json(states(inventory)),
+                JOBS_ANNOTATION: _json(facts.jobs),
+            }
+        },
         "status": {
-            "capacity": capacity,
-            "allocatable": allocatable,
+            "capacity": _resources(total(inventory), config),
+            "allocatable": _resources(allocatable(inventory), config),
             "addresses": [
                 {"type": "InternalIP", "address": config.address},
-                {"type": "Hostname", "address": config.node_name},
+                {"type": "Hostname", "address": node.name},
             ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
-            "nodeInfo": _info(software),
-            "conditions": _conditions(live, slurm_problem=slurm_problem, now=now),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
+            "nodeInfo": _info(facts),
+            "conditions": _conditions(live, slurm_problem=facts.problem, now=now),
         },
     }
 
 
-def largest_annotation(nodes: dict[str, SlurmNode], config: Kubelet) -> str:
-    """JSON: partition → what its largest node has, in Kubernetes' quantities."""
-    by_partition = {
-        partition: {
-            "cpu": str(size.cpus),
-            "memory": f"{size.memory}Mi",
-            "gres": {name: str(count) for name, count in sorted(size.gres.items())},
+def largest_annotation(inventory: Inventory) -> str:
+    """JSON: partition → the most that a job may have of one node, in Kubernetes' quantities."""
+    return _json(
+        {
+            partition: {
+                "cpu": str(size.cpus),
+                "memory": f"{size.memory}Mi",
+                "gres": {name: str(count) for name, count in size.gres.items()},
+            }
+            for partition, size in largest(inventory).items()
         }
-        for partition, size in sorted(largest(nodes).items())
+    )
+
+
+def partitions_annotation(inventory: Inventory) -> str:
+    """JSON: partition → how many nodes it has, and its limits; what is not limited is left out."""
+    return _json(
+        {
+            name: _limits(partition, nodes=len(inventory.of(name).nodes))
+            for name, partition in inventory.partitions.items()
+        }
+    )
+
+
+def _limits(partition: Partition, *, nodes: int) -> Object:
+    memory = {
+        "maxMemoryPerNode": partition.max_memory_per_node,
+        "maxMemoryPerCPU": partition.max_memory_per_cpu,
     }
-    return json.dumps(by_partition, sort_keys=True)
+    limits: Object = {
+        "maxMinutes": partition.max_minutes,
+        "maxCPUsPerNode": partition.max_cpus_per_node,
+        **{key: f"{value}Mi" for key, value in memory.items() if value is not None},
+    }
+    return {
+        "nodes": nodes,
+        "up": partition.up,
+        **({"default": True} if partition.default else {}),
+        **{key: value for key, value in limits.items() if value is not None},
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _resources(size: Capacity, config: Kubelet) -> Object:
@@ -117,14 +169,14 @@ def _resources(size: Capacity, config: Kubelet) -> Object:
     }
 
 
-def _info(software: Software) -> Object:
+def _info(facts: Facts) -> Object:
     return {
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "operatingSystem": "linux",
         "osImage": "Slurm cluster",
         "kernelVersion": platform.release(),
-        "containerRuntimeVersion": f"slurm://{software.slurm or 'unknown'}",
-        "kubeletVersion": f"v1.36.0-slurmlet-{software.agent}",
+        "containerRuntimeVersion": f"slurm://{facts.slurm or 'unknown'}",
+        "kubeletVersion": f"v1.36.0-slurmlet-{facts.agent}",
         "kubeProxyVersion": "",
         "machineID": "",
         "systemUUID": "",

@@ -13,7 +13,7 @@ from slurmlet.contracts.identity import IdentityMap
 from slurmlet.contracts.policy import NodeSize, Snapshot, encode
 from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.identities import Identities
-from slurmlet.kubelet.slurm.capacity import SlurmNode, largest
+from slurmlet.kubelet.slurm.capacity import Inventory, largest
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +26,15 @@ WRITE_SECONDS = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class PolicyFile:
-    """`nodes` returns Slurm's nodes by name, each time the same dictionary until they were asked
-    for anew."""
+    """`inventory` returns what Slurm has, each time the same object until it was asked anew."""
 
     config: Kubelet
     identities: Identities
-    nodes: Callable[[], Mapping[str, SlurmNode]]
+    inventory: Callable[[], Inventory]
     _written: Snapshot | None = None
     _written_at: float = 0.0
     _problem: str = ""
-    _measured: Mapping[str, SlurmNode] | None = None
+    _measured: Inventory | None = None
     _sizes: Mapping[str, NodeSize] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -62,9 +61,9 @@ class PolicyFile:
         self._written, self._written_at = wanted, now
 
     def _snapshot(self) -> Snapshot:
-        nodes = self.nodes()
-        if nodes is not self._measured:
-            self._measured, self._sizes = nodes, largest(dict(nodes))
+        inventory = self.inventory()
+        if inventory is not self._measured:
+            self._measured, self._sizes = inventory, largest(inventory)
         return Snapshot(
             node=self.config.node_name,
             identities=self._identities(),

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,13 @@ class Record:
     @property
     def report_is_final(self) -> bool:
         return self.report is not None and self.report.final
+
+
+def job_counts(records: Iterable[Record]) -> dict[str, int]:
+    """How many live jobs there are, by Slurm's word for their state in lower case."""
+    facts = [record.facts for record in records if record.job_id is not None and not record.over]
+    words = [job.state.split(maxsplit=1)[0] for job in facts if job and job.state.strip()]
+    return dict(Counter(word.rstrip("+").lower() for word in words))
 
 
 class Records:

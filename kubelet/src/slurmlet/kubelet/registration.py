@@ -3,81 +3,94 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
-from slurmlet.kubelet import node
-from slurmlet.kubelet.config import Kubelet
-from slurmlet.kubelet.node import Software
+from slurmlet.common.reflector import Reflector
+from slurmlet.kubelet import node as nodes
+from slurmlet.kubelet.config import Kubelet, VirtualNode
+from slurmlet.kubelet.node import Facts
 from slurmlet.kubelet.podstatus import timestamp
-from slurmlet.kubelet.slurm import capacity
-from slurmlet.kubelet.slurm.capacity import SlurmNode
-from slurmlet.kubelet.slurm.process import CommandError
-from slurmlet.kubelet.slurm.query import Slurm
+from slurmlet.kubelet.survey import Survey
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 10.0
-"""Between looks at the node object: how long a deleted one is missed."""
-CAPACITY_SECONDS = 60.0
-"""Between looks at Slurm's nodes."""
+"""Between looks at the node object when the watch of it says nothing."""
+SPACING_SECONDS = 1.0
+"""Between two looks whatever happens: somebody may fight us for the object."""
 POST_SECONDS = 300.0
 """The status is written at least this often, as kubelet does; the lease says that we live."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Registration:
-    """`nodes` are Slurm's nodes by name; `on_missing` is called when the node was not there,
-    `on_recovery` when the API server takes what it did not take before."""
+    """`watching` is for the watch of the node. `jobs` counts those of the node's pods by state;
+    they are counted once for each look of the survey, so that they cause no more writes.
+    `on_missing` is called when the node was not there, `on_recovery` when pods that wait may go on:
+    the API server takes what it did not take before, or the node is cordoned no more."""
 
     api: Api
-    slurm: Slurm
+    watching: Api
+    survey: Survey
+    node: VirtualNode
     config: Kubelet
     cluster: str
-    software: Software
+    release: str
+    jobs: Callable[[], Mapping[str, int]]
     on_missing: Callable[[], None]
     on_recovery: Callable[[], None]
-    nodes: dict[str, SlurmNode] = field(default_factory=dict)
-    problem: str = "not asked yet"
-    registered: asyncio.Event = field(default_factory=asyncio.Event)
-    _looked: float | None = None
+    cordoned: bool | None = None
+    """None while nobody knows."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _jobs: Mapping[str, int] = field(default_factory=dict)
+    _counted: int = 0
     _posted: float | None = None
     _said: Object | None = None
 
     @property
     def path(self) -> str:
-        return f"/api/v1/nodes/{self.config.node_name}"
+        return f"/api/v1/nodes/{self.node.name}"
 
     async def run(self) -> None:
         """Register, and repair until cancelled."""
+        reflector = Reflector(
+            self.watching,
+            "/api/v1/nodes",
+            params={"fieldSelector": f"metadata.name={self.node.name}"},
+            on_change=self.changed,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reflector.run())
+            group.create_task(self._keep())
+
+    def poke(self) -> None:
+        """Look soon instead of at the next interval."""
+        self._wake.set()
+
+    def changed(self, _key: str, _before: Object | None, after: Object | None) -> None:
+        """What the watch says of the object."""
+        self._see(after)
+        if after is None or not _ready(after):
+            self.poke()
+
+    async def _keep(self) -> None:
         failed = False
         while True:
+            self._wake.clear()
             try:
-                await self.look()
                 await self.post()
-                self.registered.set()
                 if failed:
                     self.on_recovery()
                 failed = False
             except (ApiError, UnreachableError) as error:
-                log.warning("node %s is not up to date: %s", self.config.node_name, error)
+                log.warning("node %s is not up to date: %s", self.node.name, error)
                 failed = True
-            await asyncio.sleep(CHECK_SECONDS)
-
-    async def look(self) -> None:
-        """Ask Slurm for its nodes, if it is time to; silence keeps what is known."""
-        now = time.monotonic()
-        if self._looked is not None and now - self._looked < CAPACITY_SECONDS and not self.problem:
-            return
-        try:
-            self.nodes = capacity.parse(await self.slurm.nodes())
-            self.software = replace(self.software, slurm=await self.slurm.version())
-            self.problem = ""
-            self._looked = now
-        except CommandError as error:
-            self.problem = str(error)[:300]
-            log.warning("the capacity of the cluster is not known now: %s", error)
+            await asyncio.sleep(SPACING_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS - SPACING_SECONDS)
 
     async def post(self) -> None:
         """Write what is missing from the node object, and make it if it is not there.
@@ -85,35 +98,50 @@ class Registration:
         Raises:
             ApiError, UnreachableError: the API server refused or did not answer.
         """
-        wanted = node.new_node(self.config, cluster=self.cluster)
+        wanted = nodes.new_node(self.node, self.config, cluster=self.cluster)
         try:
             live = await self.api.get(self.path)
         except ApiError as error:
             if error.status != 404:
                 raise
-            log.warning("node %s is not there and is made", self.config.node_name)
+            log.warning("node %s is not there and is made", self.node.name)
             self.on_missing()
             live = await self.api.create("/api/v1/nodes", wanted)
             self._said = None
-        labels = node.metadata_patch(live, wanted)
+        self._see(live)
+        labels = nodes.metadata_patch(live, wanted)
         if labels:
             await self.api.patch(self.path, labels)
-        if self._looked is None:
+        if not self.survey.looks:
             # Nothing is known of Slurm yet: what an earlier agent wrote stays.
             return
+        if self._counted != self.survey.looks:
+            self._jobs, self._counted = self.jobs(), self.survey.looks
         now = time.monotonic()
-        patch = node.status_patch(
-            live,
-            self.config,
-            nodes=self.nodes,
-            slurm_problem=self.problem,
-            software=self.software,
-            now=timestamp(time.time()),
+        facts = Facts(
+            inventory=self.survey.inventory,
+            agent=self.release,
+            slurm=self.survey.release,
+            jobs=self._jobs,
+            problem=self.survey.problem,
+        )
+        patch = nodes.status_patch(
+            live, self.node, self.config, facts=facts, now=timestamp(time.time())
         )
         due = self._posted is None or now - self._posted > POST_SECONDS
         if due or not _ready(live) or _lasting(patch) != self._said:
             await self.api.patch(f"{self.path}/status", patch, content_type=STRATEGIC)
             self._posted, self._said = now, _lasting(patch)
+
+    def _see(self, live: Object | None) -> None:
+        before = self.cordoned
+        if live is None:
+            self.cordoned = None
+            return
+        self.cordoned = bool((live.get("spec") or {}).get("unschedulable"))
+        if before and not self.cordoned:
+            log.info("node %s is cordoned no more", self.node.name)
+            self.on_recovery()
 
 
 def _ready(live: Object) -> bool:

@@ -32,7 +32,7 @@ from slurmlet.kubelet.hello import MAX_ATTEMPTS
 from slurmlet.kubelet.identities import Identities, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
-from slurmlet.kubelet.slurm.capacity import SlurmNode
+from slurmlet.kubelet.slurm.capacity import Inventory
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.slurm.refusal import explain, is_silence, unanswered
@@ -61,7 +61,7 @@ def pod_path(record: Record) -> str:
 class Submitter:
     """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
     work on a record; `orphaned` is told of a job whose pod vanished while it was submitted;
-    `nodes` are Slurm's as last seen."""
+    `inventory` is Slurm's as last seen."""
 
     api: Api
     broker: Broker
@@ -76,7 +76,7 @@ class Submitter:
     key: bytes
     touch: Callable[[Record], None]
     orphaned: Callable[[Entry], None]
-    nodes: Callable[[], Mapping[str, SlurmNode]]
+    inventory: Callable[[], Inventory]
 
     async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
         """Do the next thing towards a job; the result is when to come back, in seconds.
@@ -261,7 +261,9 @@ class Submitter:
             if answer.retry:
                 told = unanswered(message) if is_silence(message) else message
                 return self._failed(pod, record, told)
-            message = explain(message, options=options, user=decision.user, nodes=self.nodes())
+            message = explain(
+                message, options=options, user=decision.user, inventory=self.inventory()
+            )
             return self._refused(pod, record, message)
         if record.job_id not in (None, answer.job_id):
             # A job of an earlier attempt said hello in the meantime.

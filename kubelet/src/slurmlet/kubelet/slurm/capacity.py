@@ -1,18 +1,19 @@
-"""How large the virtual node is: Slurm's nodes, summed."""
+"""How large the virtual node is: Slurm's nodes, summed, and what partitions let jobs have. Pure."""
 
-import re
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from slurmlet.contracts.policy import NodeSize
-
-_GRES = re.compile(r"([a-z][a-z0-9_]*)(?::[A-Za-z][^:(,]*)?:(\d+)(?:\([^)]*\))?")
-_UNUSABLE = re.compile(r"down|drain|drng|drained|fail|boot|unk|inval|futr|maint|no_respond")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmNode:
-    """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there, `hostname`
-    what the node calls itself."""
+    """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there, `state` is a
+    word for people, `hostname` what the node calls itself. `cpus` and `memory` are all that the
+    node has, `system_cpus` and `system_memory` what of it is never a job's (slurm.conf,
+    CoreSpecCount, CpuSpecList and MemSpecLimit). `gres` has each generic resource by its name, and
+    by `NAME:TYPE`, too, where it has a type."""
 
     name: str
     address: str
@@ -20,8 +21,48 @@ class SlurmNode:
     cpus: int
     memory: int
     usable: bool
-    gres: dict[str, int] = field(default_factory=dict)
+    state: str = "idle"
+    system_cpus: int = 0
+    system_memory: int = 0
+    gres: Mapping[str, int] = field(default_factory=dict)
     partitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A partition's limits; None is no limit. `up` says that its jobs may start. `max_minutes` is
+    the longest that a job may run, `max_memory_per_node` (MiB) the most that one job may have of a
+    node, `max_cpus_per_node` the most that all of its jobs together may. `max_memory_per_cpu` is in
+    MiB."""
+
+    name: str
+    default: bool = False
+    up: bool = True
+    max_minutes: int | None = None
+    max_cpus_per_node: int | None = None
+    max_memory_per_node: int | None = None
+    max_memory_per_cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What Slurm has, by name."""
+
+    nodes: Mapping[str, SlurmNode] = field(default_factory=dict)
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
+
+    def of(self, partition: str) -> "Inventory":
+        """The same as if there was only this partition; everything, if it is empty."""
+        if not partition:
+            return self
+        return Inventory(
+            nodes={
+                name: replace(node, partitions=(partition,))
+                for name, node in self.nodes.items()
+                if partition in node.partitions
+            },
+            partitions={name: item for name, item in self.partitions.items() if name == partition},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,68 +71,94 @@ class Capacity:
 
     cpus: int
     memory: int
-    gres: dict[str, int]
+    gres: Mapping[str, int]
 
 
-def parse(text: str) -> dict[str, SlurmNode]:
-    """The nodes by name, from sinfo's line per node and partition."""
-    nodes: dict[str, SlurmNode] = {}
-    partitions: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        fields = line.split("|", 7)
-        if len(fields) != 8:
-            continue
-        name, partition, cpus, memory, state, address, hostname, gres = (
-            item.strip() for item in fields
-        )
-        if not cpus.isdecimal() or not memory.isdecimal():
-            continue
-        partitions.setdefault(name, []).append(partition)
-        nodes[name] = SlurmNode(
-            name=name,
-            address=address,
-            hostname=hostname,
-            cpus=int(cpus),
-            memory=int(memory),
-            # A trailing * says that the node does not answer.
-            usable=not state.endswith("*") and not _UNUSABLE.match(state),
-            gres=_gres(gres),
-            partitions=tuple(partitions[name]),
-        )
-    return nodes
-
-
-def total(nodes: dict[str, SlurmNode], *, usable_only: bool) -> Capacity:
-    """The sum over all nodes, or over those that may run jobs."""
-    chosen = [node for node in nodes.values() if node.usable or not usable_only]
-    gres: dict[str, int] = {}
-    for node in chosen:
-        for name, count in node.gres.items():
-            gres[name] = gres.get(name, 0) + count
-    return Capacity(
-        cpus=sum(node.cpus for node in chosen),
-        memory=sum(node.memory for node in chosen),
-        gres=gres,
+def total(inventory: Inventory) -> Capacity:
+    """All that the nodes have, whatever their state."""
+    return _sum(
+        NodeSize(cpus=node.cpus, memory=node.memory, gres=node.gres)
+        for node in inventory.nodes.values()
     )
 
 
-def largest(nodes: dict[str, SlurmNode]) -> dict[str, NodeSize]:
-    """By partition, the most that one node of it has of each resource."""
+def allocatable(inventory: Inventory) -> Capacity:
+    """What jobs may have together: of nodes where Slurm may start jobs, by a partition that is up,
+    without what is the system's or beyond the limits of each of the node's partitions."""
+    return _sum(_jobs_share(inventory))
+
+
+def largest(inventory: Inventory) -> dict[str, NodeSize]:
+    """By partition, the most that one job may have of one node of it, whatever the node's state."""
     result: dict[str, NodeSize] = {}
-    for node in nodes.values():
-        for partition in node.partitions:
-            seen = result.get(partition, NodeSize(cpus=0, memory=0))
-            names = seen.gres.keys() | node.gres.keys()
-            result[partition] = NodeSize(
-                cpus=max(seen.cpus, node.cpus),
-                memory=max(seen.memory, node.memory),
-                gres={name: max(seen.gres.get(name, 0), node.gres.get(name, 0)) for name in names},
-            )
+    for node in inventory.nodes.values():
+        for name in node.partitions:
+            size = _of_one_job(node, _limits(inventory, name))
+            result[name] = _most(result[name], size) if name in result else size
     return result
 
 
-def _gres(text: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for match in _GRES.finditer(text):
-        found[match[1]] = found.get(match[1], 0) + int(match[2])
-    return found
+def states(inventory: Inventory) -> dict[str, int]:
+    """The word for a state → how many nodes are in it."""
+    return dict(Counter(node.state for node in inventory.nodes.values()))
+
+
+def overlaps(inventory: Inventory, partition: str) -> dict[str, list[str]]:
+    """Other partitions → the nodes that they share with this one."""
+    shared: dict[str, list[str]] = {}
+    for node in inventory.nodes.values():
+        if partition in node.partitions:
+            for other in node.partitions:
+                if other != partition:
+                    shared.setdefault(other, []).append(node.name)
+    return {name: sorted(nodes) for name, nodes in sorted(shared.items())}
+
+
+def _limits(inventory: Inventory, name: str) -> Partition:
+    return inventory.partitions.get(name) or Partition(name=name)
+
+
+def _jobs_share(inventory: Inventory) -> Iterator[NodeSize]:
+    for node in inventory.nodes.values():
+        ways = [_limits(inventory, name) for name in node.partitions]
+        open_ways = [partition for partition in ways if partition.up]
+        if node.usable and open_ways:
+            yield NodeSize(
+                cpus=max(_cpus(node, partition) for partition in open_ways),
+                memory=node.memory - node.system_memory,
+                gres=node.gres,
+            )
+
+
+def _of_one_job(node: SlurmNode, partition: Partition) -> NodeSize:
+    cpus, memory = _cpus(node, partition), node.memory - node.system_memory
+    if partition.max_memory_per_node is not None:
+        memory = min(memory, partition.max_memory_per_node)
+    if partition.max_memory_per_cpu is not None:
+        # Who asks for more memory gets more CPUs with it (slurm.conf, MaxMemPerCPU).
+        memory = min(memory, partition.max_memory_per_cpu * cpus)
+    return NodeSize(cpus=cpus, memory=memory, gres=node.gres)
+
+
+def _cpus(node: SlurmNode, partition: Partition) -> int:
+    cpus = node.cpus - node.system_cpus
+    limit = partition.max_cpus_per_node
+    return cpus if limit is None else min(cpus, limit)
+
+
+def _most(one: NodeSize, other: NodeSize) -> NodeSize:
+    names = one.gres.keys() | other.gres.keys()
+    return NodeSize(
+        cpus=max(one.cpus, other.cpus),
+        memory=max(one.memory, other.memory),
+        gres={name: max(one.gres.get(name, 0), other.gres.get(name, 0)) for name in names},
+    )
+
+
+def _sum(sizes: Iterator[NodeSize]) -> Capacity:
+    cpus = memory = 0
+    gres: Counter[str] = Counter()
+    for size in sizes:
+        cpus, memory = cpus + size.cpus, memory + size.memory
+        gres.update(size.gres)
+    return Capacity(cpus=cpus, memory=memory, gres=dict(gres))

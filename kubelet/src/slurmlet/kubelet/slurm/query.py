@@ -1,7 +1,8 @@
 """Questions to Slurm. An error means that nothing is known, never that there is nothing.
 
 No format holds a field that a user can write (names and comments may contain newlines and would
-forge lines), except the comment of one job, which is asked for alone and compared whole.
+forge lines), except the comment of one job, which is asked for alone and compared whole. What an
+administrator can write stands in scontrol's words on nodes only (`inventory`).
 """
 
 import re
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from slurmlet.kubelet.slurm.capacity import Inventory
+from slurmlet.kubelet.slurm.inventory import NODE_FIELDS, InventoryError, parse
 from slurmlet.kubelet.slurm.process import CommandError, Run
 
 JOBS_PER_CALL = 8000
@@ -21,6 +24,7 @@ _KEPT_NAME = 255
 """Bytes of a job's name that slurmdbd keeps; sacct compares whole names."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
+_RELEASE = re.compile(r" (\d+\.\d+[-.\w]{0,40})\s*$")
 _EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
 
 
@@ -111,22 +115,33 @@ class Slurm:
         argv = ["squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%k"]
         return (await self._run(argv)).removesuffix("\n")
 
-    async def nodes(self) -> str:
-        """One line per node and partition for `capacity.parse`.
+    async def inventory(self) -> Inventory:
+        """All nodes that are in a partition, and all partitions, hidden ones included: an agent is
+        in no group of users.
 
         Raises:
-            CommandError: slurmctld did not answer.
+            CommandError: slurmctld did not answer, or nothing that can be read.
         """
-        return await self._run(["sinfo", "-h", "-N", "-o", "%N|%R|%c|%m|%t|%o|%n|%G"])
+        listed = await self._run(["sinfo", "-h", "-a", "-N", "-O", NODE_FIELDS])
+        nodes = await self._run(["scontrol", "-a", "show", "node"])
+        partitions = await self._run(["scontrol", "-a", "show", "partition"])
+        try:
+            return parse(listed=listed, nodes=nodes, partitions=partitions)
+        except InventoryError as error:
+            raise CommandError(str(error)) from None
 
     async def version(self) -> str:
         """Slurm's release, such as 24.11.5.
 
         Raises:
-            CommandError: the command does not run here.
+            CommandError: the command does not run here, or says something else.
         """
         # Debian prints slurm-wlm before the number.
-        return (await self._run(["sinfo", "-V"])).split()[-1]
+        said = await self._run(["sinfo", "-V"])
+        match = _RELEASE.search(said)
+        if match is None:
+            raise CommandError(f"sinfo -V: no release in {said[:80]!r}")
+        return match[1]
 
 
 def _parts(ids: Sequence[int]) -> Iterable[list[int]]:

@@ -6,7 +6,7 @@ Slurm alone decides; what is said here of its nodes explains a refusal and cause
 from collections.abc import Mapping
 
 from slurmlet.contracts.size import figures
-from slurmlet.kubelet.slurm.capacity import SlurmNode, largest
+from slurmlet.kubelet.slurm.capacity import Inventory, largest
 
 _TOO_LARGE = (
     "node configuration is not available",
@@ -24,14 +24,12 @@ _REMEDIES = {
 }
 
 
-def explain(
-    message: str, *, options: Mapping[str, str], user: str, nodes: Mapping[str, SlurmNode]
-) -> str:
+def explain(message: str, *, options: Mapping[str, str], user: str, inventory: Inventory) -> str:
     """Slurm's words with what was asked for, what there is, and what to do."""
     lower = message.lower()
     if any(words in lower for words in _TOO_LARGE):
         among = options.get("partition", "").split(",")
-        told = figures(options, largest(dict(nodes)), among=among)
+        told = figures(options, largest(inventory), among=among)
         return f"{message}; {told}" if told else message
     for words, remedy in _REMEDIES.items():
         if words in lower:

@@ -1,0 +1,71 @@
+"""Looks at Slurm's nodes and partitions at an interval, and keeps what is known."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from slurmlet.kubelet.slurm.capacity import Inventory
+from slurmlet.kubelet.slurm.process import CommandError
+from slurmlet.kubelet.slurm.query import Slurm
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 60.0
+"""Between two looks. Each may change the node object, which wakes whoever watches nodes."""
+AGAIN_SECONDS = 10.0
+"""After a look that failed, or before an empty list is believed."""
+EMPTY_SECONDS = 300.0
+"""How long Slurm has to say that it has no node before that is believed: a cluster of dynamic nodes
+may have none, but a slurmctld that starts anew without its state says the same."""
+MAX_PROBLEM = 300
+"""Characters of a problem, which becomes the message of a condition."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """`inventory` is what Slurm has as far as is known, `release` its release. `problem` says why
+    the last look told nothing, or is empty. `looks` counts those that told something: before the
+    first nothing is known. `on_look` is called after each."""
+
+    slurm: Slurm
+    on_look: Callable[[], None]
+    inventory: Inventory = field(default_factory=Inventory)
+    release: str = ""
+    problem: str = "Slurm was not asked yet"
+    looks: int = 0
+    _empty_since: float | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            self.on_look()
+            await asyncio.sleep(AGAIN_SECONDS if self.problem else LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Ask once. Silence, garbage and an empty list keep what is known."""
+        try:
+            found = await self.slurm.inventory()
+            release = await self.slurm.version()
+            self._doubt(found)
+        except CommandError as error:
+            problem = str(error)[:MAX_PROBLEM]
+            if problem != self.problem:
+                log.warning("the capacity of the cluster is not known now: %s", problem)
+            self.problem = problem
+            return
+        self.inventory, self.release = found, release
+        self.problem = ""
+        self.looks += 1
+
+    def _doubt(self, found: Inventory) -> None:
+        """Raises CommandError for an empty list, until it has been the answer for long."""
+        if found.nodes:
+            self._empty_since = None
+            return
+        now = time.monotonic()
+        self._empty_since = now if self._empty_since is None else self._empty_since
+        if now - self._empty_since < EMPTY_SECONDS:
+            raise CommandError("sinfo lists no nodes")

@@ -1,0 +1,184 @@
+"""What sinfo and scontrol say of nodes and partitions, as both releases of Slurm print it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.kubelet.fakes import details_of, inventory_of, limits_of
+
+from slurmlet.contracts.policy import NodeSize
+from slurmlet.kubelet.slurm import capacity
+from slurmlet.kubelet.slurm.capacity import Inventory
+from slurmlet.kubelet.slurm.inventory import InventoryError, parse
+
+GOLDEN = Path(__file__).parent / "golden"
+RELEASES = ("24.11", "26.05")
+LINE = "c1|cpu*|4|8000|idle|10.77.0.11|c1|(null)|\n"
+
+
+def recorded(release: str, *, listed: str = "sinfo.txt") -> Inventory:
+    found = GOLDEN / release
+    return parse(
+        listed=(found / listed).read_text(),
+        nodes=(found / "nodes.txt").read_text(),
+        partitions=(found / "partitions.txt").read_text(),
+    )
+
+
+@pytest.fixture(params=RELEASES)
+def site(request: pytest.FixtureRequest) -> Inventory:
+    """What Slurm printed in the site of `golden/README.md`."""
+    return recorded(request.param)
+
+
+@pytest.mark.claim("V1")
+def test_capacity_is_all_that_slurm_has(site: Inventory) -> None:
+    everything = capacity.total(site)
+    # c1 and c2, gpu1, gpu2, small1, two of the cloud, and five of 8 CPUs and 8000 MiB.
+    assert everything.cpus == 2 * 16 + 64 + 32 + 4 + 2 * 8 + 5 * 8
+    assert everything.memory == 2 * 8000 + 512000 + 256000 + 4000 + 2 * 16000 + 5 * 8000
+    assert everything.gres == {
+        "gpu": 7,
+        "gpu:a100": 6,
+        "gpu:h100": 1,
+        "tmpdisk": 500 * 1024**3,
+    }
+    assert "future1" not in site.nodes
+    assert "alone1" not in site.nodes, "no job reaches what is in no partition"
+
+
+@pytest.mark.claim("V1")
+def test_allocatable_is_what_jobs_may_have(site: Inventory) -> None:
+    """c1 without its specialised cores and memory, and what Slurm boots when it is needed; c2 is
+    reserved."""
+    may = capacity.allocatable(site)
+    assert may.cpus == 14 + 8 + 8
+    assert may.memory == 7000 + 2 * 16000
+    assert may.gres == {}
+
+
+@pytest.mark.claim("V2")
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_state_has_a_word_and_keeps_jobs_away_or_not(release: str) -> None:
+    now = recorded(release)
+    assert {name: (node.state, node.usable) for name, node in now.nodes.items()} == {
+        "c1": ("mixed", True),
+        "c2": ("reserved", False),
+        "cloud1": ("powered_down", True),
+        "cloud2": ("powered_down", True),
+        "drained1": ("drained", False),
+        "failed1": ("fail", False),
+        "gpu1": ("down", False),
+        "gpu2": ("drained", False),
+        "maint1": ("maint", False),
+        "res1": ("unknown", False),
+        "silent1": ("unknown", False),
+        "small1": ("unknown", False),
+    }
+    later = recorded(release, listed="sinfo-later.txt")
+    seen = {name: (later.nodes[name].state, later.nodes[name].usable) for name in now.nodes}
+    assert (seen["c1"], seen["c2"]) == (("draining", False), ("maint", False))
+    assert seen["cloud1"] == ("powering_up", True), "it boots for its job and does not answer yet"
+    assert capacity.states(now)["powered_down"] == 2
+
+
+@pytest.mark.claim("V3")
+def test_the_most_that_one_job_may_have_of_a_node(site: Inventory) -> None:
+    most = capacity.largest(site)
+    assert most["cpu"] == NodeSize(cpus=16, memory=8000)
+    assert most["debug"] == NodeSize(cpus=4, memory=2000), "MaxCPUsPerNode, MaxMemPerNode"
+    # 62 CPUs of gpu1 without the specialised core, at 4000 MiB each (MaxMemPerCPU).
+    assert (most["gpu"].cpus, most["gpu"].memory) == (62, 62 * 4000)
+    assert most["gpu"].gres["gpu:a100"] == 4
+    assert most["secret"].cpus == 16, "hidden from the agent, but not from its users"
+    assert most["closed"] == NodeSize(cpus=2, memory=4000)
+    assert "empty" not in most
+
+
+@pytest.mark.claim("V3")
+def test_partitions_have_their_limits(site: Inventory) -> None:
+    found = site.partitions
+    assert [name for name, item in found.items() if item.default] == ["cpu"]
+    assert [name for name, item in found.items() if not item.up] == ["closed"]
+    assert found["cpu"].max_minutes == 24 * 60
+    assert found["debug"].max_minutes == 30
+    assert found["Cloud.X"].max_minutes == 7 * 24 * 60
+    assert found["gpu"].max_minutes is None
+    assert capacity.allocatable(site.of("debug")).cpus == 4
+    assert capacity.allocatable(site.of("closed")).cpus == 0
+    assert capacity.total(site.of("empty")).cpus == 0
+    assert sorted(site.of("debug").nodes) == ["c1", "c2"]
+
+
+def test_overlapping_partitions_say_which_nodes_they_share(site: Inventory) -> None:
+    assert capacity.overlaps(site, "debug") == {"cpu": ["c1", "c2"], "secret": ["c2"]}
+    assert capacity.overlaps(site, "gpu") == {}
+
+
+@pytest.mark.claim("V4")
+def test_what_administrators_write_forges_nothing(site: Inventory) -> None:
+    """The comments of the recorded site hold what looks like nodes."""
+    assert "forged1" not in site.nodes
+    assert site.nodes["c2"].cpus == 16
+    assert site.nodes["c2"].system_cpus == 0
+    assert site.nodes["small1"].system_memory == 0
+    assert site.nodes["small1"].system_cpus == 2
+    assert (site.nodes["c1"].system_cpus, site.nodes["c1"].system_memory) == (2, 1000)
+    assert site.nodes["c1"].usable
+
+
+@pytest.mark.claim("V4")
+@given(st.text(alphabet=st.sampled_from("\n aN1=|"), max_size=30), st.integers(0, 3))
+def test_no_comment_adds_a_node_or_makes_one_larger(noise: str, which: int) -> None:
+    listed = LINE + "c2|cpu*|8|9000|idle|10.77.0.12|c2|(null)|\n"
+    forged = (
+        f"NodeName=c{which} Arch=x \n   CPUAlloc=0 CPUEfctv=99 CPUTot=99 \n"
+        f"   MemSpecLimit=7\n   State=IDLE\n{noise}\n"
+    )
+    nodes = details_of(listed).replace("\n\n", f"\n   Comment={noise}\n{forged}\n\n", 1)
+    found = parse(listed=listed, nodes=nodes, partitions=limits_of(listed))
+    assert found == inventory_of(listed)
+
+
+@pytest.mark.claim("V5")
+@pytest.mark.parametrize(
+    ("listed", "nodes", "partitions"),
+    [
+        ("<html>502</html>\n", details_of(LINE), limits_of(LINE)),
+        (LINE + "c2|cpu*|8\n", details_of(LINE), limits_of(LINE)),
+        (LINE + "c2|cpu*|many|9000|idle|a|c2|(null)|\n", details_of(LINE), limits_of(LINE)),
+        (LINE, "Unable to contact slurm controller\n", limits_of(LINE)),
+        (LINE, "", limits_of(LINE)),
+        (LINE, details_of(LINE), "\0\0\0"),
+    ],
+)
+def test_garbage_is_no_answer(listed: str, nodes: str, partitions: str) -> None:
+    with pytest.raises(InventoryError):
+        parse(listed=listed, nodes=nodes, partitions=partitions)
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
+def test_any_text_is_an_answer_or_garbage(listed: str, nodes: str, partitions: str) -> None:
+    try:
+        found = parse(listed=listed, nodes=nodes, partitions=partitions)
+    except InventoryError:
+        return
+    assert found.nodes == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "gres"),
+    [
+        ("(null)", {}),
+        ("gpu:4", {"gpu": 4}),
+        ("gpu:a100:4(S:0-1),gpu:h100:1(S:0,1)", {"gpu": 5, "gpu:a100": 4, "gpu:h100": 1}),
+        ("gpu:1g.10gb:7(S:0),shard:a100:28", {"gpu": 7, "gpu:1g.10gb": 7, "shard": 28}),
+        ("disk:no_consume:2K,craynetwork:4", {"disk": 2048, "craynetwork": 4}),
+        ("license,:3,gpu:", {}),
+    ],
+)
+def test_generic_resources_by_name_and_type(text: str, gres: dict[str, int]) -> None:
+    found = inventory_of(f"c1|cpu*|4|8000|idle|a|c1|{text}|\n").nodes["c1"].gres
+    assert {name: found.get(name) for name in gres} == gres
+    assert bool(found) == bool(gres)

@@ -1,0 +1,88 @@
+"""What is known of Slurm's nodes survives every bad answer."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.unit.kubelet.fakes import FakeSlurm
+
+from slurmlet.kubelet import survey as surveys
+from slurmlet.kubelet.slurm.query import Slurm
+from slurmlet.kubelet.survey import Survey
+
+FORWARD = Callable[[float], None]
+
+
+def survey(slurm: FakeSlurm) -> Survey:
+    return Survey(slurm=Slurm(slurm.run), on_look=lambda: None)
+
+
+async def test_a_look_tells_nodes_partitions_and_the_release() -> None:
+    found = survey(FakeSlurm())
+    assert (found.looks, bool(found.problem)) == (0, True)
+    await found.look()
+    assert (found.looks, found.problem, found.release) == (1, "", "24.11.5")
+    assert list(found.inventory.nodes) == ["c1"]
+    assert found.inventory.partitions["cpu"].default
+
+
+@pytest.mark.claim("V5")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"silent": True},
+        {"nodes": ""},
+        {"nodes": "slurm_load_node: Unexpected message received\n", "details": "", "limits": ""},
+        {"details": ""},
+        {"limits": "\n\n\n"},
+    ],
+)
+async def test_a_bad_answer_takes_nothing_away(broken: dict[str, object]) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    await found.look()
+    before = found.inventory
+    for name, value in broken.items():
+        setattr(slurm, name, value)
+    for _ in range(3):
+        await found.look()
+    assert found.inventory is before
+    assert found.problem
+    assert found.looks == 1
+    for name in broken:
+        setattr(slurm, name, getattr(FakeSlurm(), name))
+    await found.look()
+    assert not found.problem
+
+
+@pytest.mark.claim("V5")
+async def test_an_empty_list_is_believed_when_it_lasts(clock: FORWARD) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    await found.look()
+    slurm.nodes, slurm.details, slurm.limits = "", "", "PartitionName=cpu\n   State=UP\n"
+    await found.look()
+    clock(surveys.EMPTY_SECONDS - 1)
+    await found.look()
+    assert list(found.inventory.nodes) == ["c1"]
+    # Something else in between begins the count anew.
+    slurm.nodes, slurm.details, slurm.limits = FakeSlurm().nodes, None, None
+    await found.look()
+    slurm.nodes, slurm.details = "", ""
+    clock(2)
+    await found.look()
+    assert list(found.inventory.nodes) == ["c1"]
+    clock(surveys.EMPTY_SECONDS)
+    await found.look()
+    assert found.inventory.nodes == {}
+    assert not found.problem
+
+
+async def test_a_release_that_is_none_is_no_answer() -> None:
+    class Odd(FakeSlurm):
+        async def run(self, argv: object) -> str:
+            answer = await super().run(argv)  # type: ignore[arg-type]
+            return "" if argv == ["sinfo", "-V"] else answer
+
+    found = survey(Odd())
+    await found.look()
+    assert "sinfo -V" in found.problem
