@@ -199,6 +199,7 @@ async def test_a_deleted_node_is_back_in_seconds(
     assert again["metadata"]["labels"] == before["metadata"]["labels"]
 
 
+@pytest.mark.claim("V8")
 async def test_cordon_and_uncordon_are_noticed_at_once(
     kept: tuple[Registration, list[str]], kubectl: Kubectl
 ) -> None:

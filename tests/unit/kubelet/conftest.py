@@ -98,6 +98,7 @@ class World:
         self.orphaned: list[Entry] = []
         self.lost: list[float] = []
         self.services = FakeServices()
+        self.cordoned: bool | None = False
         self.restart()
 
     def restart(self) -> None:
@@ -131,6 +132,7 @@ class World:
             touch=lambda record: self.touched.append(record.key),
             orphaned=self.orphaned.append,
             inventory=Inventory,
+            cordoned=lambda: self.cordoned,
         )
         self.controller = Controller(
             api=api,

@@ -12,7 +12,7 @@ from slurmlet.contracts.brokerproto import Answer, Request
 from slurmlet.contracts.podproto import token
 from slurmlet.kubelet.brokerclient import BrokerError
 from slurmlet.kubelet.slurm.process import CommandError
-from slurmlet.kubelet.submit import SETTLE_SECONDS
+from slurmlet.kubelet.submit import SETTLE_SECONDS, UNKNOWN_SECONDS
 
 Forward = Callable[[float], None]
 
@@ -375,3 +375,45 @@ async def test_a_pod_is_not_let_go_while_nobody_knows_whose_its_job_would_be(
     with pytest.raises(CommandError, match="the identity map cannot be used"):
         await world.sync()
     assert world.live()
+
+
+@pytest.mark.claim("V8")
+async def test_a_cordoned_node_submits_nothing_and_goes_on_afterwards(world: World) -> None:
+    world.add(pod())
+    world.cordoned = True
+    await world.sync(times=3)
+    assert world.broker.submitted() == []
+    waiting = world.live()["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "NodeCordoned"
+    assert "kubectl uncordon slurm" in waiting["message"]
+    assert world.events.reasons() == ["NodeCordoned"]
+    world.cordoned = False
+    await world.sync()
+    assert len(world.broker.submitted()) == 1
+
+
+@pytest.mark.claim("V8")
+async def test_a_cordon_does_not_touch_what_runs(world: World) -> None:
+    world.add(pod())
+    await world.sync()
+    world.cordoned = True
+    await world.sync(times=3)
+    assert world.broker.cancelled() == []
+    assert world.annotation("job-id") == "101"
+
+
+async def test_a_cordoned_node_adopts_the_job_of_an_earlier_agent(world: World) -> None:
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.restart()
+    world.cordoned = True
+    await world.sync(times=2)
+    assert world.annotation("job-id") or world.record().job_id
+
+
+async def test_before_the_node_is_seen_nothing_is_submitted(world: World) -> None:
+    world.add(pod())
+    world.cordoned = None
+    assert await world.sync() == UNKNOWN_SECONDS
+    assert world.broker.submitted() == []

@@ -100,6 +100,7 @@ class Agent:
             touch=self._touch,
             orphaned=functools.partial(self._orphaned, expected=True),
             inventory=lambda: self._survey.inventory,
+            cordoned=lambda: self._registration.cordoned,
         )
         self._controller = Controller(
             api=api,

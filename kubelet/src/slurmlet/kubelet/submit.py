@@ -45,6 +45,12 @@ RETRY_SECONDS = (10.0, 300.0)
 REFERENCE_SECONDS = (2.0, 60.0)
 """Between looks at references that are missing, and at a name service that is silent."""
 
+CORDONED = "NodeCordoned"
+CORDONED_SECONDS = 60.0
+"""Between looks at a pod on a cordoned node; whoever uncordons it is noticed at once."""
+UNKNOWN_SECONDS = 1.0
+"""Between looks while the node object was not seen yet, or is being made again."""
+
 SETTLE_SECONDS = 5.0
 """Before a submission that another agent began, or that gave no answer, is taken for lost: it may
 still be on its way. A slurmctld that was frozen may answer squeue before what waited longer."""
@@ -61,7 +67,8 @@ def pod_path(record: Record) -> str:
 class Submitter:
     """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
     work on a record; `orphaned` is told of a job whose pod vanished while it was submitted;
-    `inventory` is Slurm's as last seen."""
+    `inventory` is Slurm's as last seen; `cordoned` says whether the node takes no new work, None
+    while nobody knows."""
 
     api: Api
     broker: Broker
@@ -77,6 +84,7 @@ class Submitter:
     touch: Callable[[Record], None]
     orphaned: Callable[[Entry], None]
     inventory: Callable[[], Inventory]
+    cordoned: Callable[[], bool | None]
 
     async def advance(self, pod: Mapping[str, Any], record: Record) -> float | None:
         """Do the next thing towards a job; the result is when to come back, in seconds.
@@ -116,6 +124,11 @@ class Submitter:
             record.unsettled = False
             record.retry_at = time.monotonic() + SETTLE_SECONDS
             return SETTLE_SECONDS
+        cordoned = self.cordoned()
+        if cordoned is None:
+            return UNKNOWN_SECONDS
+        if cordoned:
+            return self._held_back(live, record)
         return await self._submit(live, record, decision)
 
     def follow(self, record: Record) -> None:
@@ -286,6 +299,17 @@ class Submitter:
     async def _annotate(self, record: Record, annotations: Mapping[str, str]) -> None:
         body = {"metadata": {"uid": record.uid, "annotations": dict(annotations)}}
         await self.api.patch(f"{pod_path(record)}/status", body, content_type=STRATEGIC)
+
+    def _held_back(self, pod: Mapping[str, Any], record: Record) -> float:
+        node = self.config.node_name
+        message = (
+            f"node {node} is cordoned: it takes no new pods until the administrator says"
+            f" kubectl uncordon {node}"
+        )
+        if record.waiting[0] != CORDONED:
+            self.events.emit(pod, CORDONED, message, kind="Warning")
+        record.waiting = (CORDONED, message)
+        return CORDONED_SECONDS
 
     def _refused(self, pod: Mapping[str, Any], record: Record, message: str) -> float | None:
         self.events.emit(pod, "SlurmRejected", message, kind="Warning")
