@@ -76,7 +76,7 @@ def control_plane(
         ports=(0, 0, 0, 0),
         fsync=False,
     )
-    request = Request(sans=("127.0.0.1",), nodes=("slurm",), users=USERS)
+    request = Request(sans=("127.0.0.1",), nodes=("slurm", "slurm-cpu", "slurm-debug"), users=USERS)
     with ControlPlane(config, request, report=print) as plane:
         _kubectl(
             plane, "admin", "apply", "-f", "-", stdin="".join(map(_rbac, USERS)) + KUBELET_CLIENTS

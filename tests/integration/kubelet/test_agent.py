@@ -214,9 +214,9 @@ async def test_cordon_and_uncordon_are_noticed_at_once(
 
 def test_the_lease_is_made_and_renewed(config: Kubelet, kubectl: Kubectl) -> None:
     arguments = ("-n", "kube-node-lease", "get", "lease", "slurm", "-o", "json")
-    lease.renew(config)
+    lease.renew(config, virtual_nodes(config)[0])
     first = json.loads(kubectl("admin", *arguments))["spec"]
-    lease.renew(config)
+    lease.renew(config, virtual_nodes(config)[0])
     second = json.loads(kubectl("admin", *arguments))["spec"]
     assert first["holderIdentity"] == "slurm"
     assert second["renewTime"] > first["renewTime"]
@@ -326,7 +326,7 @@ async def test_own_pods_can_be_listed_by_name(
 
 async def test_events_reach_the_pod(node: Registration, api: Api, kubectl: Kubectl) -> None:
     pod = bound_pod(kubectl, "told")
-    events = Events(api, node="slurm")
+    events = Events(api)
     writing = asyncio.create_task(events.run())
     for _ in range(3):
         events.emit(pod, "SlurmRejected", "no such partition", kind="Warning")

@@ -46,7 +46,10 @@ def decided(
 
 def test_a_plain_pod_runs_as_its_namespaces_user() -> None:
     assert decided() == Verdict(
-        options={"cpus-per-task": "1", "mem": "320M"}, user="alice", engine="crun"
+        options={"cpus-per-task": "1", "mem": "320M"},
+        partitions=("cpu",),
+        user="alice",
+        engine="crun",
     )
 
 
@@ -139,3 +142,36 @@ def test_what_is_not_known_refuses_nothing() -> None:
 
 def test_metadata_may_say_nothing() -> None:
     assert judge({}, {"containers": None}, namespace="alice", policy=SITE).errors == ()
+
+
+def chosen(operator: str, *values: str) -> dict[str, Any]:
+    expression = {"key": "slurmlet.io/partition", "operator": operator, "values": list(values)}
+    terms = [{"matchExpressions": [expression]}]
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+        }
+    }
+
+
+def test_who_chooses_a_partitions_node_by_affinity_is_compared_with_that_partition() -> None:
+    large = {"requests": {"memory": "5000Mi"}}
+    gpu = decided(affinity=chosen("In", "gpu"), resources=large)
+    assert "the largest node of partition gpu has 4000 MiB" in "".join(gpu.errors)
+    assert decided(affinity=chosen("In", "gpu", "cpu"), resources=large).errors == ()
+    assert decided(affinity=chosen("NotIn", "gpu"), resources=large).errors == ()
+    assert decided(affinity=chosen("In", "gpu")).partitions == ("gpu",)
+
+
+@pytest.mark.claim("V11")
+def test_a_pod_is_too_large_for_the_partition_of_its_node() -> None:
+    found = judge(
+        {},
+        {"containers": [{"name": "web", "resources": {"requests": {"cpu": "9"}}}]},
+        namespace="free",
+        policy=SITE,
+        partition="gpu",
+    )
+    assert "9 CPUs" in found.errors[0]
+    assert "the largest node of partition gpu has 8 CPUs" in found.errors[0]
+    assert found.options["partition"] == "gpu"

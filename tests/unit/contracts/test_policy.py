@@ -19,7 +19,7 @@ from slurmlet.contracts.request import RequestPolicy
 
 KNOWN = Snapshot(
     written=1000.5,
-    node="hpc",
+    nodes={"hpc-cpu": "cpu", "hpc-debug": "debug"},
     identities=IdentityMap(namespaces={"alice": Identity(user="alice", partitions=("cpu",))}),
     partitions={"cpu": NodeSize(cpus=16, memory=2000, gres={"gpu": 2})},
     engines=("crun",),

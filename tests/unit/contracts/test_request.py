@@ -350,3 +350,48 @@ def test_a_pod_asks_for_no_less_than_its_containers_do_together(main: list[Any])
     for name, value in total.items():
         single = [effective_resources(pod(one)["spec"], "requests").get(name, 0) for one in main]
         assert value == sum(single)
+
+
+@pytest.mark.claim("V10")
+@pytest.mark.parametrize(
+    "item",
+    [
+        pod(container()),
+        pod(container(), annotations={"slurmlet.io/partition": "debug"}),
+        pod(container(), annotations={"slurmlet.io/partition": "cpu,debug"}),
+        pod(container(), annotations={"ns.slurmlet.io/partition": "cpu"}),
+        pod(container(), nodeSelector={"slurmlet.io/partition": "debug"}),
+    ],
+)
+def test_a_pod_on_a_partitions_node_gets_that_partition(item: Any) -> None:
+    found = translate(item, RequestPolicy(options={"partition": "cpu"}), partition="debug")
+    assert found.errors == ()
+    assert found.options["partition"] == "debug"
+
+
+@pytest.mark.claim("V10")
+@pytest.mark.parametrize(
+    ("item", "where"),
+    [
+        (
+            pod(container(), annotations={"slurmlet.io/partition": "cpu"}),
+            "annotation slurmlet.io/partition: --partition=cpu",
+        ),
+        (
+            pod(container(), annotations={"slurmlet.io/flags": "-p cpu,gpu"}),
+            "annotation slurmlet.io/flags: --partition=cpu,gpu",
+        ),
+        (
+            pod(container(), nodeSelector={"slurmlet.io/partition": "gpu"}),
+            "spec.nodeSelector[slurmlet.io/partition]: --partition=gpu",
+        ),
+    ],
+)
+def test_a_pod_that_names_another_partition_than_its_nodes_is_refused(
+    item: Any, where: str
+) -> None:
+    (said,) = translate(item, RequestPolicy(), partition="debug").errors
+    assert said == (
+        f"{where}, but the pod's node is partition debug; remove it, or choose the node by"
+        " spec.nodeSelector[slurmlet.io/partition]"
+    )

@@ -14,12 +14,12 @@ from tests.unit.kubelet.fakes import FakeApi, FakeBroker, FakeSlurm, pod
 from slurmlet.common.kube import Object
 from slurmlet.contracts.podproto import FromAgent, Update
 from slurmlet.kubelet import submit
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, VirtualNode
 from slurmlet.kubelet.controller import Controller
 from slurmlet.kubelet.holding import Holding
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
-from slurmlet.kubelet.orphans import Orphans
+from slurmlet.kubelet.orphans import Orphans, exists
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.servicewatch import Updates
 from slurmlet.kubelet.slurm.capacity import Inventory
@@ -99,6 +99,8 @@ class World:
         self.lost: list[float] = []
         self.services = FakeServices()
         self.cordoned: bool | None = False
+        self.inventory = Inventory()
+        self.node = VirtualNode(name="slurm", port=10250, client_cert="", client_key="")
         self.restart()
 
     def restart(self) -> None:
@@ -127,11 +129,12 @@ class World:
             journal=self.journal,
             identities=Identities(config.identity_file),
             config=config,
+            node=self.node,
             cluster="lab",
             key=KEY,
             touch=lambda record: self.touched.append(record.key),
             orphaned=self.orphaned.append,
-            inventory=Inventory,
+            inventory=lambda: self.inventory,
             cordoned=lambda: self.cordoned,
         )
         self.controller = Controller(
@@ -147,8 +150,7 @@ class World:
             updates=Updates(watch=watch, events=events, server=config.server),
         )
         self.orphans = Orphans(
-            api=api,
-            node="slurm",
+            exists=lambda entry: exists(entry, api, node="slurm"),
             records=self.records,
             journal=self.journal,
             watch=self.watch,

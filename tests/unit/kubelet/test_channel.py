@@ -75,7 +75,7 @@ class Port:
         self.decoder = FakeDecoder()
         fakes: Any = (world.api, world.events, self.decoder)
         self.channel = Channel(
-            api=fakes[0],
+            api_of=lambda _: fakes[0],
             records=world.records,
             watch=world.watch,
             events=fakes[1],

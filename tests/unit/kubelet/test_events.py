@@ -23,7 +23,7 @@ async def written(item: dict[str, Any]) -> dict[str, Any]:
             return body
 
     api: Any = Api()
-    events = Events(api, node="slurm")
+    events = Events(api)
     events.emit(item, "Pulled", "there")
     running = asyncio.create_task(events.run())
     body = await told

@@ -1,9 +1,13 @@
 """The virtual node: an object that tells what Slurm has, and does not flap."""
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.kubelet.fakes import inventory_of, merged
 
 from slurmlet.contracts.request import RequestPolicy
@@ -149,3 +153,104 @@ def test_wrong_keys_are_named() -> None:
     keys = ("server", "engines", "poll_seconds", "port", "dns_servers", "cluster_domain")
     for name in (*keys, "request.locks.uid"):
         assert f"kubelet.{name}:" in found
+
+
+SITE = Kubelet(
+    server="https://10.77.0.1:6443",
+    address="10.77.0.1",
+    nodes="per-partition",
+    partitions=("cpu", "debug", "Big.Mem"),
+    client_cert="/pki/node-slurm.crt",
+    client_key="/pki/node-slurm.key",
+)
+
+
+@pytest.mark.claim("V9")
+def test_each_partition_has_a_node_a_certificate_and_a_port() -> None:
+    assert problems(SITE) == []
+    found = [(item.name, item.partition, item.port) for item in virtual_nodes(SITE)]
+    assert found == [
+        ("slurm-cpu", "cpu", 10250),
+        ("slurm-debug", "debug", 10300),
+        ("slurm-big-mem", "Big.Mem", 10301),
+    ]
+    assert virtual_nodes(SITE)[2].client_cert == "/pki/node-slurm-big-mem.crt"
+    assert virtual_nodes(SITE)[2].client_key == "/pki/node-slurm-big-mem.key"
+
+
+@pytest.mark.claim("V13")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"nodes": "many"}, "kubelet.nodes: 'many' is neither single nor per-partition"),
+        ({"nodes": "single"}, "with nodes = 'single', which has one node for all; remove them"),
+        ({"partitions": ()}, "kubelet.partitions: 0; name those that get a node, 1 to 100"),
+        ({"partitions": ("a_b", "A.B")}, "'a_b' and 'A.B' would both be node 'slurm-a-b'"),
+        ({"partitions": ("cpu", "cpu")}, "'cpu' and 'cpu' would both be node 'slurm-cpu'"),
+        ({"partitions": ("a" * 47,)}, "which is no DNS name of at most 52 characters"),
+        ({"partitions": ("gpu+x",)}, "can be no value of the label slurmlet.io/partition"),
+        ({"further_ports": 10260}, "10260 to 10261 has kubelet.supervisor_port"),
+        ({"further_ports": 65535}, "65535 to 65536 are no ports"),
+        (
+            {"request": RequestPolicy(locks={"partition": "cpu"})},
+            "kubelet.request.locks.partition: each node is a partition",
+        ),
+    ],
+)
+def test_what_can_be_no_nodes_of_partitions_is_said_at_the_start(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in "\n".join(problems(replace(SITE, **changes)))
+
+
+@given(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=50), max_size=5))
+def test_nodes_of_partitions_that_are_taken_have_names_of_their_own(names: list[str]) -> None:
+    config = replace(SITE, partitions=tuple(names))
+    found = [item.name for item in virtual_nodes(config)]
+    if problems(config) == []:
+        assert len(set(found)) == len(names)
+        assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) for name in found)
+
+
+@pytest.mark.claim("V9")
+def test_the_node_of_a_partition_tells_of_this_partition_alone() -> None:
+    _, debug, _ = virtual_nodes(SITE)
+    facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
+    patch: Any = node.status_patch({"status": {}}, debug, SITE, facts=facts, now="")
+    assert patch["status"]["capacity"]["cpu"] == "4"
+    assert patch["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10300
+    told = patch["metadata"]["annotations"]
+    assert list(json.loads(told["slurmlet.io/largest"])) == ["debug"]
+    assert list(json.loads(told["slurmlet.io/partitions"])) == ["debug"]
+    assert json.loads(told["slurmlet.io/slurm-nodes"]) == {"idle": 1}
+
+
+@pytest.mark.claim("V14")
+def test_the_node_of_a_partition_says_which_capacity_overlaps() -> None:
+    cpu, debug, _ = virtual_nodes(SITE)
+    facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
+    for item, other in ((cpu, "debug"), (debug, "cpu")):
+        patch: Any = node.status_patch({"status": {}}, item, SITE, facts=facts, now="")
+        told = json.loads(patch["metadata"]["annotations"]["slurmlet.io/overlaps"])
+        assert told == {other: ["c1"]}
+    assert "slurmlet.io/overlaps" not in patch_of({"status": {}})["metadata"]["annotations"]
+
+
+@pytest.mark.claim("V9")
+def test_labels_of_a_partitions_node_choose_it() -> None:
+    cpu, _, _ = virtual_nodes(SITE)
+
+    def labels(partition: Partition | None) -> dict[str, str]:
+        made = node.new_node(cpu, SITE, cluster="lab", partition=partition)["metadata"]["labels"]
+        return {key: value for key, value in made.items() if key.startswith("slurmlet.io/")}
+
+    always = {"slurmlet.io/cluster": "lab", "slurmlet.io/partition": "cpu"}
+    assert labels(None) == always
+    assert labels(Partition(name="cpu", default=True, max_minutes=30)) == {
+        **always,
+        "slurmlet.io/default-partition": "true",
+        "slurmlet.io/max-time": "30",
+    }
+    limitless = labels(Partition(name="cpu"))
+    assert limitless["slurmlet.io/max-time"] == "unlimited"
+    assert limitless["slurmlet.io/default-partition"] == "false"

@@ -82,7 +82,7 @@ async def test_it_says_what_the_webhook_must_know(site: Site, clock: list[float]
         "cpu": NodeSize(cpus=8, memory=8000, gres={"gpu": 2}),
         "debug": NodeSize(cpus=8, memory=4000),
     }
-    assert found.node == "hpc"
+    assert found.nodes == {"hpc": ""}
     assert found.engines == ("apptainer",)
     assert found.request == site.config.request
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.unit.kubelet.conftest import KEY, World
-from tests.unit.kubelet.fakes import UID, FakeJob, pod
+from tests.unit.kubelet.fakes import UID, FakeJob, inventory_of, pod
 
 from slurmlet.common.kube import ApiError, UnreachableError
 from slurmlet.contracts.brokerproto import Answer, Request
@@ -417,3 +418,30 @@ async def test_before_the_node_is_seen_nothing_is_submitted(world: World) -> Non
     world.cordoned = None
     assert await world.sync() == UNKNOWN_SECONDS
     assert world.broker.submitted() == []
+
+
+@pytest.mark.claim("V11")
+async def test_a_pod_beyond_its_nodes_partition_is_refused_with_the_numbers(world: World) -> None:
+    world.node = replace(world.node, partition="debug")
+    world.inventory = inventory_of("c1|debug|4|8000|idle|c1|c1|(null)|\n")
+    world.restart()
+    resources = {"requests": {"cpu": "5"}}
+    world.add(pod(containers=[{"name": "main", "image": "x", "resources": resources}]))
+    await world.sync()
+    assert world.broker.submitted() == []
+    _, reason, message = world.events.emitted[0]
+    assert reason == "SlurmRejected"
+    assert "5 CPUs" in message
+    assert "the largest node of partition debug has 4 CPUs" in message
+
+
+@pytest.mark.claim("V10")
+async def test_a_pod_on_a_partitions_node_is_submitted_there(world: World) -> None:
+    world.node = replace(world.node, name="slurm-debug", partition="debug")
+    world.restart()
+    world.add(pod())
+    await world.sync()
+    (request,) = world.broker.submitted()
+    assert request.options["partition"] == "debug"
+    (entry,) = world.journal.entries()
+    assert entry.node == "slurm-debug"

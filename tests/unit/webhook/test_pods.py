@@ -126,8 +126,8 @@ def test_pods_that_do_not_go_to_slurm_are_left_alone(item: dict[str, Any]) -> No
 @pytest.mark.parametrize("item", [pod(nodeName="hpc"), daemon("hpc")])
 def test_our_node_is_the_one_that_the_agent_names(item: dict[str, Any]) -> None:
     assert decide(item).patch == ()
-    assert decide(item, Snapshot(node="hpc")).patch
-    assert decide(pod(nodeName="slurm"), Snapshot(node="hpc")).patch == ()
+    assert decide(item, Snapshot(nodes={"hpc": ""})).patch
+    assert decide(pod(nodeName="slurm"), Snapshot(nodes={"hpc": ""})).patch == ()
 
 
 @pytest.mark.parametrize(

@@ -15,3 +15,12 @@ def server_context(*, cert: str, key: str, client_ca: str | None = None) -> ssl.
     if client_ca:
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def check_client(*, cert: str, key: str, server_ca: str) -> None:
+    """See that a client can use these files.
+
+    Raises:
+        OSError, ssl.SSLError: a file is missing or is no certificate or key.
+    """
+    ssl.create_default_context(cafile=server_ca).load_cert_chain(cert, key)

@@ -11,6 +11,7 @@ from slurmlet.contracts.names import (
     INIT_ANNOTATION,
     INIT_VALUES,
     NAMESPACE_PREFIX,
+    PARTITION_LABEL,
     PREFIX,
     setting,
 )
@@ -24,12 +25,14 @@ _RESTRICTED: tuple[Restricted, ...] = ("account", "partition", "qos")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`errors` refuse the pod, all of them at once. `options` are sbatch's, `user` is whom the
-    namespace is mapped to; it and `engine` are empty if nothing is known of them."""
+    """`errors` refuse the pod, all of them at once. `options` are sbatch's, `partitions` those that
+    the job may go to, none if Slurm's default decides. `user` is whom the namespace is mapped to;
+    it and `engine` are empty if nothing is known of them."""
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    partitions: tuple[str, ...] = ()
     user: str = ""
     engine: str = ""
 
@@ -41,15 +44,18 @@ def judge(
     namespace: str,
     policy: Snapshot,
     template: bool = False,
+    partition: str = "",
 ) -> Verdict:
     """Everything about a pod, or about a template of pods, that can be said without asking anybody.
 
     The pods of a template may yet get defaults of their namespace, so where it names no partition
-    it is refused only for what no partition can grant.
+    it is refused only for what no partition can grant. `partition` is that of the pod's node, if it
+    stands for one.
     """
     annotations = metadata.get("annotations") or {}
     fields = examine(spec)
-    translation = translate({"metadata": metadata, "spec": spec}, policy.request)
+    pod = {"metadata": metadata, "spec": spec}
+    translation = translate(pod, policy.request, partition=partition)
     errors = [*fields.errors, *translation.errors]
     engine = setting(annotations, ENGINE_ANNOTATION) or "".join(policy.engines[:1])
     errors += _choices(annotations, engine=engine, engines=policy.engines)
@@ -60,7 +66,7 @@ def judge(
             errors += _not_permitted(identity, translation.options)
         except IdentityError as error:
             errors.append(str(error))
-    among = _partitions(identity, translation.options, template=template)
+    among = _partitions(identity, translation.options, spec, template=template)
     large = too_large(translation.options, policy.partitions, among=among)
     if large and not translation.errors:
         errors.append(large)
@@ -68,6 +74,7 @@ def judge(
         errors=tuple(errors),
         warnings=(*translation.warnings, *fields.warnings),
         options=translation.options,
+        partitions=among,
         user=identity.user if identity else "",
         engine=engine,
     )
@@ -103,11 +110,37 @@ def _not_permitted(identity: Identity, options: Mapping[str, str]) -> Iterator[s
 
 
 def _partitions(
-    identity: Identity | None, options: Mapping[str, str], *, template: bool
+    identity: Identity | None,
+    options: Mapping[str, str],
+    spec: Mapping[str, Any],
+    *,
+    template: bool,
 ) -> tuple[str, ...]:
     """The partitions that the job may go to; none if Slurm's default decides."""
     if "partition" in options:
         return tuple(options["partition"].split(","))
+    chosen = _by_affinity(spec)
+    if chosen is not None:
+        return chosen
     listed = identity.partitions if identity else ()
     # Who names none gets the first that the map lists.
     return listed if template else listed[:1]
+
+
+def _by_affinity(spec: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The partitions whose nodes a pod's affinity lets it go to; none if that may be any, and None
+    if it does not speak of them."""
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    expressions = [
+        expression
+        for term in required.get("nodeSelectorTerms") or ()
+        for expression in term.get("matchExpressions") or ()
+        if expression.get("key") == PARTITION_LABEL
+    ]
+    if not expressions:
+        return None
+    if any(expression.get("operator") != "In" for expression in expressions):
+        return ()
+    values = [value for expression in expressions for value in expression.get("values") or ()]
+    return tuple(dict.fromkeys(values))

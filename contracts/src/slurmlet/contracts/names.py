@@ -21,6 +21,8 @@ SCHEDULER_NAME = "slurmlet-scheduler"
 NODE_NAME = "slurm"
 TAINT_KEY = "slurmlet.io/slurm"
 KUBELET_PORT = 10250
+FURTHER_KUBELET_PORTS = 10300
+"""Of the second virtual node; those of further ones follow."""
 SUPERVISOR_PORT = 10260
 WEBHOOK_PORT = 10270
 WEBHOOK_METRICS_PORT = 10280
@@ -33,6 +35,11 @@ PARTITION_LABEL = "slurmlet.io/partition"
 DEFAULT_PARTITION_LABEL = "slurmlet.io/default-partition"
 """Of the node of Slurm's default partition, where each partition has a node: "true"."""
 LARGEST_ANNOTATION = "slurmlet.io/largest"
+DEFAULT_PARTITION_LABEL = "slurmlet.io/default-partition"
+"""`true` on the node of the partition that Slurm gives to jobs that name none."""
+MAX_TIME_LABEL = "slurmlet.io/max-time"
+"""Minutes that a job of the node's partition may run, or `unlimited`."""
+OVERLAPS_ANNOTATION = "slurmlet.io/overlaps"
 PARTITIONS_ANNOTATION = "slurmlet.io/partitions"
 SLURM_NODES_ANNOTATION = "slurmlet.io/slurm-nodes"
 JOBS_ANNOTATION = "slurmlet.io/jobs"

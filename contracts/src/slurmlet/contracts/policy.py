@@ -34,12 +34,12 @@ class NodeSize:
 class Snapshot:
     """`written` is in seconds of Unix time. `identities` is None while the identity map cannot be
     used, `partitions` and `engines` are empty while they are not known: what is not known denies
-    nothing. `node` is the virtual node's name, `pod_network` says whether pods have a network of
-    their own."""
+    nothing. `nodes` are the virtual nodes, by name, with the partition that each stands for, empty
+    for the whole cluster; `pod_network` says whether pods have a network of their own."""
 
     version: int = VERSION
     written: float = 0.0
-    node: str = NODE_NAME
+    nodes: Mapping[str, str] = field(default_factory=lambda: {NODE_NAME: ""})
     identities: IdentityMap | None = None
     partitions: Mapping[str, NodeSize] = field(default_factory=dict)
     engines: tuple[str, ...] = ()

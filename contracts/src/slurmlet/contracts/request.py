@@ -76,9 +76,9 @@ def policy_problems(policy: RequestPolicy) -> list[str]:
     ]
 
 
-def translate(pod: Mapping[str, Any], policy: RequestPolicy) -> Translation:
+def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str = "") -> Translation:
     """The job options of a pod: site default < namespace default < derived from the spec <
-    annotation < site lock."""
+    annotation < site lock < `partition`, that of the pod's node, if it stands for one."""
     annotations = pod["metadata"].get("annotations") or {}
     asked, defaults = read_annotations(annotations), read_defaults(annotations)
     errors = [*asked.errors, *defaults.errors]
@@ -89,8 +89,10 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy) -> Translation:
     except QuantityError as error:
         errors.append(f"spec.containers[*].resources: {error}")
     errors += _against_locks(asked, derived, policy)
+    errors += _against_node(asked, derived, partition)
     options: dict[str, str] = {}
-    for layer in (_site(policy), defaults.options, derived, asked.options, policy.locks):
+    node = {"partition": partition} if partition else {}
+    for layer in (_site(policy), defaults.options, derived, asked.options, policy.locks, node):
         options = _over(options, layer)
     errors += _beyond_sbatch(options, derived)
     return Translation(
@@ -181,11 +183,7 @@ def _against_locks(
 ) -> Iterator[str]:
     """A sentence for each option that the pod asks for, but not as the site has locked it. What
     follows from its resources and its deadline is no such wish."""
-    wishes = {name: (f"annotation {asked.keys[name]}", v) for name, v in asked.options.items()}
-    if "partition" in derived:
-        wishes.setdefault(
-            "partition", (f"spec.nodeSelector[{PARTITION_LABEL}]", derived["partition"])
-        )
+    wishes = _wishes(asked, derived)
     overlapping = {one: other for pair in _OVERLAPPING for one, other in (pair, pair[::-1])}
     for name, (where, value) in wishes.items():
         for locked in (name, overlapping.get(name, name)):
@@ -195,6 +193,26 @@ def _against_locks(
                     f" {_argument(locked, policy.locks[locked])}; remove it"
                 )
                 break
+
+
+def _against_node(asked: Asked, derived: Mapping[str, str], partition: str) -> Iterator[str]:
+    """A sentence if the pod names partitions, but not the one that its node stands for."""
+    where, value = _wishes(asked, derived).get("partition", ("", partition))
+    if partition and partition not in value.split(","):
+        yield (
+            f"{where}: --partition={value}, but the pod's node is partition {partition}; remove it,"
+            f" or choose the node by spec.nodeSelector[{PARTITION_LABEL}]"
+        )
+
+
+def _wishes(asked: Asked, derived: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Option → where the pod itself asks for it, and its value."""
+    wishes = {name: (f"annotation {asked.keys[name]}", v) for name, v in asked.options.items()}
+    if "partition" in derived:
+        wishes.setdefault(
+            "partition", (f"spec.nodeSelector[{PARTITION_LABEL}]", derived["partition"])
+        )
+    return wishes
 
 
 def _beyond_sbatch(options: Mapping[str, str], derived: Mapping[str, str]) -> Iterator[str]:

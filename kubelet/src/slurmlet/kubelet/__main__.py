@@ -9,6 +9,7 @@ import secrets
 import signal
 import ssl
 import sys
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import config as configs
 from slurmlet.kubelet import lock
 from slurmlet.kubelet.agent import Agent
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, VirtualNode
+from slurmlet.kubelet.nodeservice import Connection
 
 log = logging.getLogger("slurmlet.kubelet")
 
@@ -32,7 +34,7 @@ def main() -> int:
     """Run until SIGTERM; the result is the exit code."""
     logs.configure()
     parser = argparse.ArgumentParser(
-        prog="slurmlet-kubelet", description="The agent of a virtual node."
+        prog="slurmlet-kubelet", description="The agent of the virtual nodes of a cluster."
     )
     parser.add_argument("--config", default=CONFIG_FILE, metavar="FILE")
     path = parser.parse_args().config
@@ -43,6 +45,8 @@ def main() -> int:
         found = configs.problems(config)
         if found:
             raise ConfigError("\n".join(f"{path}: {problem}" for problem in found))
+        for node in configs.virtual_nodes(config):
+            check_certificate(config, node)
         key = agent_key(Path(config.state_dir))
         # Before anything is asked of anybody: two would submit every pod twice.
         lock.hold(Path(config.state_dir))
@@ -60,6 +64,17 @@ def main() -> int:
     except* _StopError:
         log.info("stopped; jobs go on")
     return 0
+
+
+def check_certificate(config: Kubelet, node: VirtualNode) -> None:
+    """Raises ConfigError if the agent cannot be this node to the API server."""
+    try:
+        tls.check_client(cert=node.client_cert, key=node.client_key, server_ca=config.ca)
+    except OSError as error:
+        raise ConfigError(
+            f"node {node.name}: {node.client_cert} and its key: {error.strerror or error}; make"
+            f" them with slurmlet-controlplane pki ensure --node {node.name}"
+        ) from None
 
 
 def agent_key(state_dir: Path) -> bytes:
@@ -99,29 +114,31 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        connections = [
+            await _connect(stack, config, node) for node in configs.virtual_nodes(config)
+        ]
+        agent = Agent(
+            connections, config=config, cluster=cluster, key=key, release=version("slurmlet")
+        )
+        async with asyncio.TaskGroup() as group:
+            for part in agent.parts(api_context=contexts[0], channel_context=contexts[1]):
+                group.create_task(part)
+            group.create_task(_stop_at(stopped))
+
+
+async def _connect(stack: AsyncExitStack, config: Kubelet, node: VirtualNode) -> Connection:
     credentials = Credentials(
         server=config.server,
         ca_file=config.ca,
-        cert_file=config.client_cert,
-        key_file=config.client_key,
+        cert_file=node.client_cert,
+        key_file=node.client_key,
     )
-    # The watch has a pool of its own: nothing can starve it.
-    async with (
-        Api.from_credentials(credentials) as api,
-        Api.from_credentials(credentials) as watching,
-        asyncio.TaskGroup() as group,
-    ):
-        agent = Agent(
-            api=api,
-            watching=watching,
-            config=config,
-            cluster=cluster,
-            key=key,
-            release=version("slurmlet"),
-        )
-        for part in agent.parts(api_context=contexts[0], channel_context=contexts[1]):
-            group.create_task(part)
-        group.create_task(_stop_at(stopped))
+    return Connection(
+        node=node,
+        api=await stack.enter_async_context(Api.from_credentials(credentials)),
+        watching=await stack.enter_async_context(Api.from_credentials(credentials)),
+    )
 
 
 async def _stop_at(stopped: asyncio.Event) -> None:

@@ -1,44 +1,39 @@
 """The agent's parts and how they are joined."""
 
 import asyncio
-import functools
 import logging
 import ssl
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from slurmlet.common.config import ConfigError
 from slurmlet.common.kube import Api, Object
-from slurmlet.common.reflector import Reflector
 from slurmlet.common.workqueue import WorkQueue
 from slurmlet.contracts.identity import IdentityError
 from slurmlet.contracts.names import ENGINE_ANNOTATION, setting
 from slurmlet.contracts.site import Cluster
 from slurmlet.kubelet import orphans, plan
 from slurmlet.kubelet.address import Decoder
-from slurmlet.kubelet.api.auth import Authorizer
 from slurmlet.kubelet.api.podlogs import PodLogs
-from slurmlet.kubelet.api.server import MAX_STREAMS, KubeletApi
+from slurmlet.kubelet.api.server import MAX_STREAMS
 from slurmlet.kubelet.brokerclient import Broker
 from slurmlet.kubelet.channel import UNPROVED, Channel
-from slurmlet.kubelet.config import Kubelet, virtual_nodes
-from slurmlet.kubelet.controller import Controller
+from slurmlet.kubelet.config import Kubelet
 from slurmlet.kubelet.events import Events, node_of
 from slurmlet.kubelet.holding import HOLD_SECONDS, Holding
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.jobwatch import JobWatch
+from slurmlet.kubelet.nodeservice import Connection, Hooks, NodeService, Shared
 from slurmlet.kubelet.orphans import Orphans
 from slurmlet.kubelet.plan import Surroundings
 from slurmlet.kubelet.policyfile import PolicyFile
-from slurmlet.kubelet.records import Entry, Journal, Record, Records, job_counts
-from slurmlet.kubelet.registration import Registration
+from slurmlet.kubelet.records import Entry, Journal, Record, Records
 from slurmlet.kubelet.servicewatch import ServiceWatch, Updates
 from slurmlet.kubelet.slurm.process import Commands
 from slurmlet.kubelet.slurm.query import Slurm
 from slurmlet.kubelet.streams import Streams
-from slurmlet.kubelet.submit import Submitter
 from slurmlet.kubelet.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -50,73 +45,64 @@ SILENCE_SECONDS = 600.0
 
 
 class Agent:
-    """Everything of one virtual node."""
+    """Everything of one cluster: its virtual nodes, and what they share."""
 
     def __init__(
         self,
+        connections: Sequence[Connection],
         *,
-        api: Api,
-        watching: Api,
         config: Kubelet,
         cluster: Cluster,
         key: bytes,
         release: str,
     ) -> None:
+        # What any node may ask is asked as the first.
+        api, watching = connections[0].api, connections[0].watching
         self._config = config
         self._cluster = cluster.name
         self._queue = WorkQueue(self._sync, workers=WORKERS)
         self._orphan_queue = WorkQueue(self._sync_orphan, workers=4)
-        self._pods = Reflector(
-            watching,
-            "/api/v1/pods",
-            params={"fieldSelector": f"spec.nodeName={config.node_name}"},
-            on_change=self._changed,
-        )
-        self._uids: dict[str, str] = {}
+        self._uids: dict[str, Object] = {}
+        self._synced = asyncio.Event()
         self._journal = Journal(Path(config.state_dir) / "jobs")
         self._records = Records(
             journalled={entry.job_id: entry.uid for entry in self._journal.entries()}
         )
         self._slurm = Slurm(Commands(config.slurm_bin).run)
         self._watch = JobWatch(self._slurm, interval=config.poll_seconds)
-        self._survey = Survey(slurm=self._slurm, on_look=lambda: self._registration.poke())
+        self._survey = Survey(slurm=self._slurm, on_look=self._looked)
         self._holding = Holding()
-        self._events = Events(api, node=config.node_name)
+        self._events = Events(api)
         self._identities = Identities(config.identity_file)
         self._services = ServiceWatch(watching, on_change=self._services_changed)
         broker = Broker(config.broker_socket)
-        submitter = Submitter(
-            api=api,
-            broker=broker,
-            slurm=self._slurm,
-            watch=self._watch,
-            events=self._events,
-            records=self._records,
-            journal=self._journal,
-            identities=self._identities,
+        shared = Shared(
             config=config,
             cluster=cluster.name,
             key=key,
-            touch=self._touch,
-            orphaned=functools.partial(self._orphaned, expected=True),
-            inventory=lambda: self._survey.inventory,
-            cordoned=lambda: self._registration.cordoned,
-        )
-        self._controller = Controller(
-            api=api,
-            store=self._pods.store,
+            release=release,
             records=self._records,
             journal=self._journal,
-            watch=self._watch,
             slurm=self._slurm,
+            watch=self._watch,
+            survey=self._survey,
+            identities=self._identities,
             broker=broker,
             events=self._events,
-            submitter=submitter,
             updates=Updates(watch=self._services, events=self._events, server=config.server),
         )
+        hooks = Hooks(
+            changed=self._changed,
+            touch=self._touch,
+            touch_all=self._touch_all,
+            orphaned=lambda entry: self._orphaned(entry, expected=True),
+            missing=self._node_was_away,
+        )
+        self._nodes = {item.node.name: NodeService(item, shared, hooks) for item in connections}
+        # To find, to follow and to cancel a job takes no node.
+        submitter = next(iter(self._nodes.values())).submitter
         self._orphans = Orphans(
-            api=api,
-            node=config.node_name,
+            exists=self._exists,
             records=self._records,
             journal=self._journal,
             watch=self._watch,
@@ -124,26 +110,15 @@ class Agent:
             holding=self._holding,
             lost=self._lost,
         )
-        self._registration = Registration(
-            api=api,
-            watching=watching,
-            survey=self._survey,
-            node=virtual_nodes(config)[0],
-            config=config,
-            cluster=cluster.name,
-            release=release,
-            jobs=lambda: job_counts(self._records),
-            on_missing=self._node_was_away,
-            on_recovery=self._touch_all,
-        )
         self._policy = PolicyFile(
             config=config,
             identities=self._identities,
             inventory=lambda: self._survey.inventory,
         )
         streams = Streams()
+        self._logs = PodLogs(records=self._records, streams=streams, broker=broker)
         self._channel = Channel(
-            api=api,
+            api_of=self._api_of,
             records=self._records,
             watch=self._watch,
             events=self._events,
@@ -156,7 +131,7 @@ class Agent:
             ),
             decoder=Decoder(commands=Commands(config.slurm_bin), unmunge=config.unmunge),
             pod_network=config.pod_network,
-            synced=self._pods.synced,
+            synced=self._synced,
             pod_of=self._pod_of,
             engine_of=self._engine_of,
             node_address=self._node_address,
@@ -167,14 +142,6 @@ class Agent:
             duplicate=submitter.cancel,
             unproved=asyncio.Semaphore(UNPROVED),
         )
-        self._api = KubeletApi(
-            authorizer=Authorizer(api, config.node_name),
-            store=self._pods.store,
-            records=self._records,
-            logs=PodLogs(records=self._records, streams=streams, broker=broker),
-            healthy=self._problem,
-            streams=asyncio.Semaphore(MAX_STREAMS),
-        )
 
     def parts(
         self, *, api_context: ssl.SSLContext, channel_context: ssl.SSLContext
@@ -182,22 +149,28 @@ class Agent:
         """What has to run, all at the same time."""
         config = self._config
         yield self._survey.run()
-        yield self._registration.run()
         yield self._policy.run()
-        yield self._pods.run()
         yield self._services.run()
         yield self._watch.run()
         yield self._events.run()
         yield self._queue.run()
         yield self._orphan_queue.run()
         yield self._look_for_orphans()
-        yield self._api.serve(address=config.address, port=config.port, context=api_context)
+        logs = asyncio.Semaphore(MAX_STREAMS)
+        for node in self._nodes.values():
+            yield from node.parts(
+                logs=self._logs, context=api_context, healthy=self._problem, streams=logs
+            )
         yield self._channel.serve(
             address=config.address, port=config.supervisor_port, context=channel_context
         )
 
     async def _sync(self, key: str) -> float | None:
-        return await self._controller.sync(key)
+        # A pod that was made anew under its name may be on another node than the one before.
+        pauses = [
+            await node.controller.sync(key) for node in self._nodes.values() if key in node.store
+        ]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     async def _sync_orphan(self, uid: str) -> float | None:
         return await self._orphans.sync(uid)
@@ -210,18 +183,22 @@ class Agent:
         for record in self._records:
             self._queue.add(record.key)
 
+    def _looked(self) -> None:
+        for node in self._nodes.values():
+            node.registration.poke()
+
     def _changed(self, key: str, before: Object | None, after: Object | None) -> None:
         if after is not None:
-            self._uids[after["metadata"]["uid"]] = key
+            self._uids[after["metadata"]["uid"]] = after
         if before is not None and (
             after is None or after["metadata"]["uid"] != before["metadata"]["uid"]
         ):
             self._vanished(before)
         self._queue.add(key)
 
-    def _node_was_away(self) -> None:
+    def _node_was_away(self, name: str) -> None:
         if self._holding.node_was_away(time.monotonic(), jobs=len(self._journal.entries())):
-            self._held("The node object was missing")
+            self._held(f"The object of node {name} was missing")
 
     def _vanished(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
@@ -230,7 +207,13 @@ class Agent:
         if record is None or record.over or record.job_id is None:
             self._records.drop(uid)
             return
-        entry = Entry(uid=uid, namespace=record.namespace, name=record.name, job_id=record.job_id)
+        entry = Entry(
+            uid=uid,
+            namespace=record.namespace,
+            name=record.name,
+            job_id=record.job_id,
+            node=pod["spec"]["nodeName"],
+        )
         # The API server marks a pod also when it is deleted by force, just before it removes it.
         self._orphaned(entry, expected=bool(pod["metadata"].get("deletionTimestamp")))
 
@@ -242,7 +225,8 @@ class Agent:
     def _held(self, why: str) -> None:
         message = f"{why}: jobs of vanished pods are left alone for {HOLD_SECONDS / 60:.0f} minutes"
         log.error("%s", message)
-        self._events.emit(node_of(self._config.node_name), "JobsHeld", message, kind="Warning")
+        for name in self._nodes:
+            self._events.emit(node_of(name), "JobsHeld", message, kind="Warning")
 
     def _orphaned(self, entry: Entry, *, expected: bool) -> None:
         self._orphans.add(entry, expected=expected)
@@ -253,6 +237,8 @@ class Agent:
         if uid in self._orphans.found:
             return
         entry = self._journal.find(uid, job_id)
+        if entry is not None and not self._serves(entry):
+            return
         if entry is None:
             # Its sbatch outlived the agent that asked for it, and its pod did not.
             comment = await self._slurm.comment(job_id)
@@ -264,14 +250,39 @@ class Agent:
 
     async def _look_for_orphans(self) -> None:
         """Once after the start: jobs whose pod vanished while the agent was away."""
-        await self._pods.synced.wait()
+        for node in self._nodes.values():
+            await node.pods.synced.wait()
+        self._synced.set()
         for entry in self._journal.entries():
-            if entry.uid not in self._uids:
+            if entry.uid not in self._uids and self._serves(entry):
                 self._orphaned(entry, expected=False)
 
+    def _serves(self, entry: Entry) -> bool:
+        """Whether a job's pod is, or was, on a node of this agent; of others nothing is known."""
+        name = entry.node or self._config.node_name
+        if name in self._nodes:
+            return True
+        log.warning(
+            "%s/%s: job %d is left alone: its pod is on node %s, which this agent does not serve",
+            entry.namespace,
+            entry.name,
+            entry.job_id,
+            name,
+        )
+        return False
+
+    async def _exists(self, entry: Entry) -> bool:
+        named = self._nodes.get(entry.node)
+        for node in [named] if named else list(self._nodes.values()):
+            if await node.has(entry):
+                return True
+        return False
+
+    def _api_of(self, pod: Object) -> Api:
+        return self._nodes[pod["spec"]["nodeName"]].api
+
     def _pod_of(self, uid: str) -> Object | None:
-        key = self._uids.get(uid)
-        return self._pods.store.get(key) if key else None
+        return self._uids.get(uid)
 
     def _engine_of(self, pod: Object) -> str:
         annotations = pod["metadata"].get("annotations") or {}
@@ -297,7 +308,7 @@ class Agent:
                 self._queue.add(record.key)
 
     def _problem(self) -> str:
-        silent = time.monotonic() - self._pods.last_heard
+        silent = max(node.silent_seconds() for node in self._nodes.values())
         if silent > SILENCE_SECONDS:
             return f"nothing was heard of the pods for {silent:.0f} s"
         return ""

@@ -57,14 +57,15 @@ _BEARER = re.compile(r"Bearer ([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """`pod_of` finds a pod of the store by UID, `touch` asks for work on a record; `stranger` is
-    told of an authentic job (pod UID, job id) whose pod is not in the store, `duplicate` of one
-    whose pod has another job (namespace, job id). `node_address` is Slurm's name for a node's
+    """`api_of` is the API server as the node of a pod may ask it. `pod_of` finds a pod of the store
+    by UID, `touch` asks for work on a record; `stranger` is told of an authentic job (pod UID, job
+    id) whose pod is not in the store, `duplicate` of one whose pod has another job (namespace, job
+    id). `node_address` is Slurm's name for a node's
     address, `node_names` are all of its names, `user_of` the user of a namespace's pods, empty if
     nobody knows. `pod_network` says that a pod must prove an address unless it asks for its node's
     network."""
 
-    api: Api
+    api_of: Callable[[Object], Api]
     records: Records
     watch: JobWatch
     events: Events
@@ -323,7 +324,7 @@ class Channel:
 
     async def _made(self, pod: Object, record: Record) -> Plan:
         return await plan.build(
-            self.api,
+            self.api_of(pod),
             pod,
             ip=record.ip,
             host_ip=record.host_ip,

@@ -8,18 +8,27 @@ from pathlib import PurePosixPath
 
 from slurmlet.contracts.names import (
     BROKER_SOCKET,
+    FURTHER_KUBELET_PORTS,
     IDENTITY_FILE,
     KUBELET_PORT,
     NODE_NAME,
+    PARTITION_LABEL,
     PKI_DIR,
     POLICY_FILE,
     SUPERVISOR_PORT,
 )
 from slurmlet.contracts.request import RequestPolicy, policy_problems
 
+SINGLE, PER_PARTITION = "single", "per-partition"
 DEFAULT_POLL_SECONDS = 10.0
 MAX_NAMESERVERS = 3
 """resolv.conf(5): MAXNS."""
+MAX_NODE_NAME = 52
+"""Characters: with system:node: it is the common name of a certificate, which has 64 (X.520)."""
+MAX_PARTITIONS = 100
+"""With a node each: four connections to the API server, a port and a heartbeat apiece."""
+_NODE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -30,7 +39,10 @@ class Kubelet:
     `server` is the URL of the API server. `address` is this host's address: the node's InternalIP,
     what the API server dials for logs, and what supervisors dial.
 
-    `node_name` is the virtual node. `ca`, `client_cert` and `client_key` are what the agent is to
+    `nodes` is "single", one virtual node `node_name` for the whole cluster, or "per-partition", one
+    for each of `partitions`, `node_name`-PARTITION. The second and all further of these serve the
+    kubelet API on ports from `further_ports` on, and their certificates lie beside `client_cert`,
+    under their names. `ca`, `client_cert` and `client_key` are what the agent is to
     the API server (system:node:NAME); `ca` also says whose client certificates the kubelet API
     accepts. `serving_cert` and `serving_key` serve the kubelet API on `port` and the supervisors
     on `supervisor_port`.
@@ -56,6 +68,8 @@ class Kubelet:
 
     server: str
     address: str
+    nodes: str = SINGLE
+    partitions: tuple[str, ...] = ()
     node_name: str = NODE_NAME
     ca: str = f"{PKI_DIR}/ca.crt"
     client_cert: str = f"{PKI_DIR}/node-{NODE_NAME}.crt"
@@ -63,6 +77,7 @@ class Kubelet:
     serving_cert: str = f"{PKI_DIR}/kubelet.crt"
     serving_key: str = f"{PKI_DIR}/kubelet.key"
     port: int = KUBELET_PORT
+    further_ports: int = FURTHER_KUBELET_PORTS
     supervisor_port: int = SUPERVISOR_PORT
     state_dir: str = "/var/lib/slurmlet/kubelet"
     broker_socket: str = BROKER_SOCKET
@@ -82,9 +97,11 @@ class Kubelet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualNode:
-    """One node of Kubernetes, and who the agent is as this node; files are PEM."""
+    """One node of Kubernetes, and who the agent is as this node; files are PEM. `partition` is the
+    one of Slurm that it stands for, empty for the whole cluster."""
 
     name: str
+    partition: str = ""
     port: int
     client_cert: str
     client_key: str
@@ -92,6 +109,8 @@ class VirtualNode:
 
 def virtual_nodes(config: Kubelet) -> tuple[VirtualNode, ...]:
     """The nodes that the agent serves."""
+    if config.nodes == PER_PARTITION:
+        return tuple(_of_partition(config, name, at) for at, name in enumerate(config.partitions))
     return (
         VirtualNode(
             name=config.node_name,
@@ -99,6 +118,23 @@ def virtual_nodes(config: Kubelet) -> tuple[VirtualNode, ...]:
             client_cert=config.client_cert,
             client_key=config.client_key,
         ),
+    )
+
+
+def node_of_partition(prefix: str, partition: str) -> str:
+    """The name of a partition's node: in lower case, with a dash for what names of nodes lack."""
+    return f"{prefix}-{re.sub('[^a-z0-9-]', '-', partition.lower())}"
+
+
+def _of_partition(config: Kubelet, partition: str, position: int) -> VirtualNode:
+    name = node_of_partition(config.node_name, partition)
+    pki = PurePosixPath(config.client_cert).parent
+    return VirtualNode(
+        name=name,
+        partition=partition,
+        port=config.further_ports + position - 1 if position else config.port,
+        client_cert=str(pki / f"node-{name}.crt"),
+        client_key=str(pki / f"node-{name}.key"),
     )
 
 
@@ -126,6 +162,52 @@ def problems(config: Kubelet) -> list[str]:
     for name in ("port", "supervisor_port"):
         if not 0 < getattr(config, name) < 65536:
             found.append(f"kubelet.{name}: {getattr(config, name)} is no port")
+    return found + _node_problems(config)
+
+
+def _node_problems(config: Kubelet) -> list[str]:
+    if config.nodes not in (SINGLE, PER_PARTITION):
+        return [f"kubelet.nodes: {config.nodes!r} is neither {SINGLE} nor {PER_PARTITION}"]
+    if config.nodes == SINGLE:
+        given = f"{config.partitions!r} with nodes = {SINGLE!r}, which has one node for all"
+        return [f"kubelet.partitions: {given}; remove them"] if config.partitions else []
+    if not 0 < len(config.partitions) <= MAX_PARTITIONS:
+        count = len(config.partitions)
+        return [f"kubelet.partitions: {count}; name those that get a node, 1 to {MAX_PARTITIONS}"]
+    found = []
+    if "partition" in config.request.locks:
+        found.append(
+            f"kubelet.request.locks.partition: each node is a partition with nodes ="
+            f" {PER_PARTITION!r}; remove it"
+        )
+    highest = config.further_ports + len(config.partitions) - 2
+    ports = range(config.further_ports, highest + 1)
+    if ports and (config.further_ports < 1 or highest > 65535):
+        found.append(f"kubelet.further_ports: {config.further_ports} to {highest} are no ports")
+    found += [
+        f"kubelet.further_ports: {config.further_ports} to {highest} has kubelet.{name}"
+        for name in ("port", "supervisor_port")
+        if getattr(config, name) in ports
+    ]
+    names: dict[str, str] = {}
+    for partition in config.partitions:
+        name = node_of_partition(config.node_name, partition)
+        if not _LABEL.fullmatch(partition):
+            found.append(
+                f"kubelet.partitions: {partition!r} can be no value of the label"
+                f" {PARTITION_LABEL}; leave it out, or rename it in slurm.conf"
+            )
+        elif not _NODE.fullmatch(name) or len(name) > MAX_NODE_NAME:
+            found.append(
+                f"kubelet.partitions: {partition!r} would be node {name!r}, which is no DNS name of"
+                f" at most {MAX_NODE_NAME} characters; leave it out, or rename it in slurm.conf"
+            )
+        elif name in names:
+            found.append(
+                f"kubelet.partitions: {names[name]!r} and {partition!r} would both be node"
+                f" {name!r}; leave one of them out"
+            )
+        names[name] = partition
     return found
 
 

@@ -49,10 +49,9 @@ def node_of(name: str) -> Object:
 class Events:
     """Writes events one after the other, so that a flood reaches the API server as a stream."""
 
-    def __init__(self, api: Api, *, node: str) -> None:
+    def __init__(self, api: Api) -> None:
         self.dropped = 0
         self._api = api
-        self._node = node
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
         self._seen: dict[tuple[str, str, str, str], _Seen] = {}
 
@@ -112,6 +111,7 @@ class Events:
 
     def _body(self, event: _Waiting, *, name: str, now: str) -> Object:
         metadata = event.pod["metadata"]
+        node = (event.pod.get("spec") or {}).get("nodeName") or metadata["name"]
         involved = {
             "apiVersion": "v1",
             "kind": event.pod.get("kind") or "Pod",
@@ -132,9 +132,9 @@ class Events:
             "reason": event.reason,
             "message": event.message,
             "type": event.kind if event.kind in ("Normal", "Warning") else "Normal",
-            "source": {"component": "kubelet", "host": self._node},
+            "source": {"component": "kubelet", "host": node},
             "reportingComponent": "kubelet",
-            "reportingInstance": self._node,
+            "reportingInstance": node,
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,

@@ -1,4 +1,4 @@
-"""The node's heartbeat, as a process of its own that outlives the agent's crashes and upgrades.
+"""The nodes' heartbeats, as a process of its own that outlives the agent's crashes and upgrades.
 
 Standard library only: it stays at 16 MiB and has nothing that could hang with the agent.
 """
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from slurmlet.contracts.codec import CodecError, decode
 from slurmlet.contracts.names import CONFIG_FILE
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, VirtualNode, problems, virtual_nodes
 
 RENEW_SECONDS = 10
 """As kubelet does: a quarter of the lease's length."""
@@ -34,27 +34,27 @@ class LeaseError(Exception):
     """The lease could not be renewed this time."""
 
 
-def renew(config: Kubelet) -> None:
-    """Write the present time into the lease, which is made if it is absent.
+def renew(config: Kubelet, node: VirtualNode) -> None:
+    """Write the present time into the lease of a node, which is made if it is absent.
 
     Raises:
         LeaseError: the API server refused, or did not answer in time.
     """
-    path = f"{NAMESPACE_PATH}/{config.node_name}"
+    path = f"{NAMESPACE_PATH}/{node.name}"
     spec = {
-        "holderIdentity": config.node_name,
+        "holderIdentity": node.name,
         "leaseDurationSeconds": LEASE_SECONDS,
         "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
-    status, answer = _request(config, "PATCH", path, {"spec": spec})
+    status, answer = _request(config, node, "PATCH", path, {"spec": spec})
     if status == 404:
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": config.node_name, "namespace": "kube-node-lease"},
+            "metadata": {"name": node.name, "namespace": "kube-node-lease"},
             "spec": spec,
         }
-        status, answer = _request(config, "POST", NAMESPACE_PATH, lease)
+        status, answer = _request(config, node, "POST", NAMESPACE_PATH, lease)
     if status >= 300:
         raise LeaseError(f"the API server answered {status}: {answer.get('message', '')}")
 
@@ -62,7 +62,7 @@ def renew(config: Kubelet) -> None:
 def main() -> int:
     """Renew until SIGTERM."""
     parser = argparse.ArgumentParser(
-        prog="slurmlet-lease", description="Keeps the lease of a virtual node."
+        prog="slurmlet-lease", description="Keeps the leases of the virtual nodes."
     )
     parser.add_argument("--config", default=CONFIG_FILE, metavar="FILE")
     path = parser.parse_args().config
@@ -72,30 +72,44 @@ def main() -> int:
     except (OSError, tomllib.TOMLDecodeError, CodecError) as error:
         print(f"{path}: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    found = problems(config)
+    if found:
+        print("\n".join(f"{path}: {problem}" for problem in found), file=sys.stderr)  # noqa: T201
+        return 1
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    # One each, so that a request without an answer makes no other node's heartbeat late.
+    for node in virtual_nodes(config):
+        threading.Thread(target=keep, args=(config, node, stopped), daemon=True).start()
+    stopped.wait()
+    return 0
+
+
+def keep(config: Kubelet, node: VirtualNode, stopped: threading.Event) -> None:
+    """Renew the lease of a node until `stopped`; what is wrong is said once."""
     said = ""
     while not stopped.is_set():
         started = time.monotonic()
         problem = ""
         try:
-            renew(config)
+            renew(config, node)
         except LeaseError as error:
-            problem = str(error)
+            problem = f"lease of {node.name}: {error}"
         if problem != said:
-            print(problem or f"lease of {config.node_name} is renewed", file=sys.stderr)  # noqa: T201
+            print(problem or f"lease of {node.name} is renewed", file=sys.stderr)  # noqa: T201
             said = problem
         stopped.wait(max(0.0, RENEW_SECONDS - (time.monotonic() - started)))
-    return 0
 
 
-def _request(config: Kubelet, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+def _request(
+    config: Kubelet, node: VirtualNode, method: str, path: str, body: Any
+) -> tuple[int, dict[str, Any]]:
     server = urlsplit(config.server)
     try:
         # Certificates are read anew each time, so that renewed ones are used at once.
         context = ssl.create_default_context(cafile=config.ca)
-        context.load_cert_chain(config.client_cert, config.client_key)
+        context.load_cert_chain(node.client_cert, node.client_key)
         connection = http.client.HTTPSConnection(
             server.hostname or "", server.port or 443, timeout=TIMEOUT_SECONDS, context=context
         )

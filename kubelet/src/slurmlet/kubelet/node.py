@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slurmlet.contracts.names import (
+    DEFAULT_PARTITION_LABEL,
     JOBS_ANNOTATION,
     LARGEST_ANNOTATION,
+    MAX_TIME_LABEL,
+    OVERLAPS_ANNOTATION,
+    PARTITION_LABEL,
     PARTITIONS_ANNOTATION,
     PREFIX,
     SLURM_NODES_ANNOTATION,
@@ -21,6 +25,7 @@ from slurmlet.kubelet.slurm.capacity import (
     Partition,
     allocatable,
     largest,
+    overlaps,
     states,
     total,
 )
@@ -44,8 +49,11 @@ class Facts:
     problem: str = ""
 
 
-def new_node(node: VirtualNode, config: Kubelet, *, cluster: str) -> Object:
-    """The object that registers the node; its status follows separately."""
+def new_node(
+    node: VirtualNode, config: Kubelet, *, cluster: str, partition: Partition | None = None
+) -> Object:
+    """The object that registers the node; its status follows separately. `partition` is what is
+    known of the node's own, if it has one."""
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     taints = [{"key": TAINT_KEY, "value": "", "effect": "NoSchedule"}] if config.taint else []
     return {
@@ -62,9 +70,19 @@ def new_node(node: VirtualNode, config: Kubelet, *, cluster: str) -> Object:
                 "beta.kubernetes.io/os": "linux",
                 "beta.kubernetes.io/arch": architecture,
                 f"{PREFIX}cluster": cluster,
+                **({PARTITION_LABEL: node.partition} if node.partition else {}),
+                **(_partition_labels(partition) if partition else {}),
             },
         },
         "spec": {"taints": taints},
+    }
+
+
+def _partition_labels(partition: Partition) -> dict[str, str]:
+    minutes = partition.max_minutes
+    return {
+        MAX_TIME_LABEL: "unlimited" if minutes is None else str(minutes),
+        DEFAULT_PARTITION_LABEL: "true" if partition.default else "false",
     }
 
 
@@ -85,10 +103,16 @@ def status_patch(
     The node stays Ready while Slurm is silent: what runs goes on, and a node that is not Ready
     would take its pods out of every Service.
     """
-    inventory = facts.inventory
+    inventory = facts.inventory.of(node.partition)
+    overlapping = (
+        {OVERLAPS_ANNOTATION: _json(overlaps(facts.inventory, node.partition))}
+        if node.partition
+        else {}
+    )
     return {
         "metadata": {
             "annotations": {
+                **overlapping,
                 LARGEST_ANNOTATION: largest_annotation(inventory),
                 PARTITIONS_ANNOTATION: partitions_annotation(inventory),
                 SLURM_NODES_ANNOTATION: _json(states(inventory)),

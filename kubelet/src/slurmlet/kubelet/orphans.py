@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -37,10 +37,10 @@ class Vanished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphans:
-    """Works on pod UIDs; `lost` is told of each pod with a live job that vanished unexpectedly."""
+    """Works on pod UIDs; `lost` is told of each pod with a live job that vanished unexpectedly.
+    `exists` asks the API server, and nobody's copy, whether a pod is there after all."""
 
-    api: Api
-    node: str
+    exists: Callable[[Entry], Awaitable[bool]]
     records: Records
     journal: Journal
     watch: JobWatch
@@ -88,7 +88,7 @@ class Orphans:
                 left,
             )
             return min(left, HELD_SECONDS)
-        if await self._exists(entry):
+        if await self.exists(entry):
             log.info("%s/%s: the pod is there after all", entry.namespace, entry.name)
             del self.found[uid]
             if self.records.get(uid) is None:
@@ -111,23 +111,28 @@ class Orphans:
             with suppress(ConnectionError, TimeoutError):
                 await record.session.send(Stop(grace=0, reason="the pod is gone"))
 
-    async def _exists(self, entry: Entry) -> bool:
-        """Asked without a resourceVersion, which makes it a quorum read.
-
-        A list, because the node authorizer forbids a node to get a pod that is not bound to it, and
-        so one that does not exist.
-        """
-        items, _ = await self.api.list(
-            f"/api/v1/namespaces/{entry.namespace}/pods",
-            {"fieldSelector": f"metadata.name={entry.name},spec.nodeName={self.node}"},
-        )
-        return any(item["metadata"]["uid"] == entry.uid for item in items)
-
     def _forget(self, entry: Entry) -> None:
         del self.found[entry.uid]
         self.watch.untrack(entry.job_id)
         self.journal.remove(entry.uid)
         self.records.drop(entry.uid)
+
+
+async def exists(entry: Entry, api: Api, *, node: str) -> bool:
+    """Whether the pod is there, on this node: asked without a resourceVersion, which makes it a
+    quorum read.
+
+    A list, because the node authorizer forbids a node to get a pod that is not bound to it, and so
+    one that does not exist.
+
+    Raises:
+        ApiError, UnreachableError: it is not known.
+    """
+    items, _ = await api.list(
+        f"/api/v1/namespaces/{entry.namespace}/pods",
+        {"fieldSelector": f"metadata.name={entry.name},spec.nodeName={node}"},
+    )
+    return any(item["metadata"]["uid"] == entry.uid for item in items)
 
 
 def entry_of(comment: str, *, cluster: str, uid: str, job_id: int) -> Entry | None:

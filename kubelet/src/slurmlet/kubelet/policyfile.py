@@ -11,7 +11,7 @@ from pathlib import Path
 from slurmlet.common.config import ConfigError
 from slurmlet.contracts.identity import IdentityMap
 from slurmlet.contracts.policy import NodeSize, Snapshot, encode
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, virtual_nodes
 from slurmlet.kubelet.identities import Identities
 from slurmlet.kubelet.slurm.capacity import Inventory, largest
 
@@ -65,7 +65,7 @@ class PolicyFile:
         if inventory is not self._measured:
             self._measured, self._sizes = inventory, largest(inventory)
         return Snapshot(
-            node=self.config.node_name,
+            nodes={node.name: node.partition for node in virtual_nodes(self.config)},
             identities=self._identities(),
             partitions=self._sizes,
             engines=self.config.engines,

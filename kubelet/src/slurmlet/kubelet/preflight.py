@@ -5,7 +5,7 @@ from typing import Any
 
 from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.identity import IdentityMap
-from slurmlet.contracts.policy import Snapshot
+from slurmlet.contracts.policy import NodeSize, Snapshot
 from slurmlet.contracts.request import RequestPolicy
 from slurmlet.kubelet import references
 from slurmlet.kubelet.references import Found
@@ -17,14 +17,21 @@ def decide(
     identities: IdentityMap,
     policy: RequestPolicy,
     engines: tuple[str, ...],
+    partition: str = "",
+    sizes: Mapping[str, NodeSize] | None = None,
 ) -> Verdict:
     """Everything about a pod that can be said without asking anybody, as the webhook said it to
-    the pod's author; only whether it is too large is left to Slurm, which knows its nodes."""
+    the pod's author. Whether it is too large is left to Slurm, which knows its nodes, but on the
+    node of a `partition`, of which `sizes` may say the most that one node has: a pod cannot go to
+    another one any more."""
     return judge(
         pod["metadata"],
         pod["spec"],
         namespace=pod["metadata"]["namespace"],
-        policy=Snapshot(identities=identities, engines=engines, request=policy),
+        policy=Snapshot(
+            identities=identities, engines=engines, request=policy, partitions=sizes or {}
+        ),
+        partition=partition,
     )
 
 

@@ -139,12 +139,14 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What must be known to cancel the job of a pod that vanished while the agent was away."""
+    """What must be known to cancel the job of a pod that vanished while the agent was away. `node`
+    is the virtual node that the pod was on, empty if nobody knows."""
 
     uid: str
     namespace: str
     name: str
     job_id: int
+    node: str = ""
 
 
 class Journal:

@@ -98,7 +98,12 @@ class Registration:
         Raises:
             ApiError, UnreachableError: the API server refused or did not answer.
         """
-        wanted = nodes.new_node(self.node, self.config, cluster=self.cluster)
+        wanted = nodes.new_node(
+            self.node,
+            self.config,
+            cluster=self.cluster,
+            partition=self.survey.inventory.partitions.get(self.node.partition),
+        )
         try:
             live = await self.api.get(self.path)
         except ApiError as error:

@@ -26,13 +26,13 @@ from slurmlet.contracts.wording import in_one
 from slurmlet.kubelet import plan, preflight, references
 from slurmlet.kubelet.address import uses_host_network
 from slurmlet.kubelet.brokerclient import Broker, BrokerError
-from slurmlet.kubelet.config import Kubelet
+from slurmlet.kubelet.config import Kubelet, VirtualNode
 from slurmlet.kubelet.events import Events
 from slurmlet.kubelet.hello import MAX_ATTEMPTS
 from slurmlet.kubelet.identities import Identities, uid_of
 from slurmlet.kubelet.jobwatch import JobWatch
 from slurmlet.kubelet.records import Entry, Journal, Record, Records
-from slurmlet.kubelet.slurm.capacity import Inventory
+from slurmlet.kubelet.slurm.capacity import Inventory, largest
 from slurmlet.kubelet.slurm.process import CommandError
 from slurmlet.kubelet.slurm.query import JobFacts, Slurm
 from slurmlet.kubelet.slurm.refusal import explain, is_silence, unanswered
@@ -65,10 +65,10 @@ def pod_path(record: Record) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """`cluster` is the name in job comments, `key` makes the tokens, `touch` asks for
-    work on a record; `orphaned` is told of a job whose pod vanished while it was submitted;
-    `inventory` is Slurm's as last seen; `cordoned` says whether the node takes no new work, None
-    while nobody knows."""
+    """`node` is the virtual node whose pods these are. `cluster` is the name in job comments, `key`
+    makes the tokens, `touch` asks for work on a record; `orphaned` is told of a job whose pod
+    vanished while it was submitted; `inventory` is Slurm's as last seen; `cordoned` says whether
+    the node takes no new work, None while nobody knows."""
 
     api: Api
     broker: Broker
@@ -79,6 +79,7 @@ class Submitter:
     journal: Journal
     identities: Identities
     config: Kubelet
+    node: VirtualNode
     cluster: str
     key: bytes
     touch: Callable[[Record], None]
@@ -135,7 +136,7 @@ class Submitter:
         """Track a record's job, and remember it beyond the life of this process."""
         if record.job_id is None or self.watch.tracks(record.job_id):
             return
-        self.journal.write(_entry(record, record.job_id))
+        self.journal.write(self._entry(record, record.job_id))
         self.watch.track(record.job_id, lambda: self.touch(record))
 
     async def find_again(self, pod: Mapping[str, Any], record: Record) -> None:
@@ -225,6 +226,8 @@ class Submitter:
                 identities=self.identities.current(),
                 policy=self.config.request,
                 engines=self.config.engines,
+                partition=self.node.partition,
+                sizes=largest(self.inventory()) if self.node.partition else {},
             )
             if decision.errors or await uid_of(decision.user) is not None:
                 return decision
@@ -288,7 +291,7 @@ class Submitter:
         log.info("%s: job %d of user %s", record.key, answer.job_id, record.user)
         if self.records.get(record.uid) is not record:
             # Deleted by force in the meantime: nobody will come back to this pod.
-            self.orphaned(_entry(record, answer.job_id))
+            self.orphaned(self._entry(record, answer.job_id))
             return None
         await self._annotate(record, {JOB_ID_ANNOTATION: str(answer.job_id)})
         for warning in decision.warnings:
@@ -300,11 +303,19 @@ class Submitter:
         body = {"metadata": {"uid": record.uid, "annotations": dict(annotations)}}
         await self.api.patch(f"{pod_path(record)}/status", body, content_type=STRATEGIC)
 
+    def _entry(self, record: Record, job_id: int) -> Entry:
+        return Entry(
+            uid=record.uid,
+            namespace=record.namespace,
+            name=record.name,
+            job_id=job_id,
+            node=self.node.name,
+        )
+
     def _held_back(self, pod: Mapping[str, Any], record: Record) -> float:
-        node = self.config.node_name
         message = (
-            f"node {node} is cordoned: it takes no new pods until the administrator says"
-            f" kubectl uncordon {node}"
+            f"node {self.node.name} is cordoned: it takes no new pods until the administrator says"
+            f" kubectl uncordon {self.node.name}"
         )
         if record.waiting[0] != CORDONED:
             self.events.emit(pod, CORDONED, message, kind="Warning")
@@ -329,10 +340,6 @@ class Submitter:
         record.failures += 1
         record.retry_at = time.monotonic() + pause
         return pause
-
-
-def _entry(record: Record, job_id: int) -> Entry:
-    return Entry(uid=record.uid, namespace=record.namespace, name=record.name, job_id=job_id)
 
 
 def _ended(job: JobFacts) -> bool:

@@ -5,12 +5,13 @@ nothing that a user writes here can widen what the job may have.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from slurmlet.contracts.admission import judge
+from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.aliases import OUR_SCHEDULERS, SCHEDULER_ALIASES, SELECTOR_ALIASES
 from slurmlet.contracts.names import (
+    PARTITION_LABEL,
     REQUEST_ANNOTATION,
     SCHEDULER_NAME,
     STATUS_PREFIX,
@@ -34,10 +35,10 @@ _DEFAULT_SECONDS = 300
 def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on the CREATE or UPDATE of a pod, given an AdmissionRequest."""
     pod = request["object"]
-    if not is_ours(pod, policy.node):
+    if not is_ours(pod, policy.nodes):
         return UNCHANGED
     if request["operation"] == "UPDATE":
-        return _update(request, pod, request.get("oldObject") or {})
+        return _update(request, pod, request.get("oldObject") or {}, policy)
     if request["operation"] != "CREATE":
         return UNCHANGED
     verdict = judge(
@@ -45,6 +46,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         pod["spec"],
         namespace=request.get("namespace") or "",
         policy=policy,
+        partition=policy.nodes.get(pod["spec"].get("nodeName") or "", ""),
     )
     if verdict.errors:
         return Decision(denial=in_one(verdict.errors), warnings=verdict.warnings)
@@ -53,7 +55,7 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     patch = [
         *_annotations(pod, text),
         *_scheduler(pod["spec"]),
-        *_selector(pod["spec"]),
+        *_selector(pod["spec"], partition=_partition(pod["spec"], verdict, policy)),
         *tolerations,
     ]
     return Decision(
@@ -70,21 +72,21 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     )
 
 
-def is_ours(pod: Object, node: str) -> bool:
+def is_ours(pod: Object, nodes: Collection[str]) -> bool:
     """Whether a pod goes to Slurm: by our scheduler, by one that nobody chose, or because it is
-    bound by hand to our node, which has this name. Those of other schedulers, of other nodes, of
-    DaemonSets for other nodes and of a kubelet's files are left alone."""
+    bound by hand to one of our nodes, which have these names. Those of other schedulers, of other
+    nodes, of DaemonSets for other nodes and of a kubelet's files are left alone."""
     spec = pod.get("spec") or {}
     if _MIRROR in metadata(pod, "annotations"):
         return False
     if spec.get("nodeName"):
-        return bool(spec["nodeName"] == node)
+        return spec["nodeName"] in nodes
     if (spec.get("schedulerName") or "") not in OUR_SCHEDULERS:
         return False
-    return not _is_daemon_elsewhere(pod, spec, node)
+    return not _is_daemon_elsewhere(pod, spec, nodes)
 
 
-def _is_daemon_elsewhere(pod: Object, spec: Object, node: str) -> bool:
+def _is_daemon_elsewhere(pod: Object, spec: Object, nodes: Collection[str]) -> bool:
     """DaemonSets pin each pod to its node by the name, in every term."""
     owners = (pod.get("metadata") or {}).get("ownerReferences") or ()
     if not any(owner.get("kind") == "DaemonSet" for owner in owners):
@@ -92,19 +94,19 @@ def _is_daemon_elsewhere(pod: Object, spec: Object, node: str) -> bool:
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     terms = required.get("nodeSelectorTerms") or ()
-    return bool(terms) and all(_names_another_node(term, node) for term in terms)
+    return bool(terms) and all(_names_another_node(term, nodes) for term in terms)
 
 
-def _names_another_node(term: Object, node: str) -> bool:
+def _names_another_node(term: Object, nodes: Collection[str]) -> bool:
     return any(
         field.get("key") == "metadata.name"
         and field.get("operator") == "In"
-        and node not in (field.get("values") or ())
+        and not set(nodes) & set(field.get("values") or ())
         for field in term.get("matchFields") or ()
     )
 
 
-def _update(request: Object, pod: Object, old: Object) -> Decision:
+def _update(request: Object, pod: Object, old: Object, policy: Snapshot) -> Decision:
     """What only we write stays as it was, unless a node writes it: the agent, and kubelets. What a
     manifest says that is applied again is changed as it was at first, because the API server
     refuses to change it back."""
@@ -116,10 +118,11 @@ def _update(request: Object, pod: Object, old: Object) -> Decision:
     changed = _changed(pod, old)
     tolerations, warnings = _tolerations(spec) if "tolerations" in spec else ([], [])
     scheduler = _scheduler(spec) if "schedulerName" in spec else []
+    chosen = ((old.get("spec") or {}).get("nodeSelector") or {}).get(PARTITION_LABEL, "")
+    partition = chosen if any(policy.nodes.values()) else ""
+    selector = _selector(spec, partition=partition) if "nodeSelector" in spec else []
     return Decision(
-        patch=overriding(
-            pod, [*_kept(pod, old, changed), *scheduler, *_selector(spec), *tolerations]
-        ),
+        patch=overriding(pod, [*_kept(pod, old, changed), *scheduler, *selector, *tolerations]),
         warnings=(
             # A replace with the manifest leaves them out and means no harm.
             *some(
@@ -184,13 +187,29 @@ def _scheduler(spec: Object) -> list[Op]:
     return []
 
 
-def _selector(spec: Object) -> list[Op]:
+def _partition(spec: Object, verdict: Verdict, policy: Snapshot) -> str:
+    """The partition whose node a pod needs, where each has a node: what follows from annotations
+    and from the identity map the scheduler does not know. Who chooses nodes by affinity has
+    chosen."""
+    if not any(policy.nodes.values()) or spec.get("nodeName"):
+        return ""
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    if affinity.get("requiredDuringSchedulingIgnoredDuringExecution"):
+        return ""
+    served = [name for name in verdict.partitions if name in policy.nodes.values()]
+    return "".join((served or verdict.partitions)[:1])
+
+
+def _selector(spec: Object, *, partition: str = "") -> list[Op]:
     """As a whole, because its managers own it so (the API's schema: an atomic map)."""
     foreign = _foreign_selectors(spec)
-    if not foreign:
+    before = spec.get("nodeSelector") or {}
+    after = {key: value for key, value in before.items() if key not in foreign}
+    if partition:
+        after.setdefault(PARTITION_LABEL, partition)
+    if after == before:
         return []
-    left = {key: value for key, value in spec["nodeSelector"].items() if key not in foreign}
-    return [add("spec", "nodeSelector", value=left) if left else remove("spec", "nodeSelector")]
+    return [add("spec", "nodeSelector", value=after) if after else remove("spec", "nodeSelector")]
 
 
 def _foreign_selectors(spec: Object) -> list[str]:

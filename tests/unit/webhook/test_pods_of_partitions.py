@@ -1,0 +1,62 @@
+"""Pods where each partition of Slurm has a virtual node."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.webhook.test_pods import change, daemon, decide, pod
+
+from slurmlet.contracts.identity import Identity, IdentityMap
+from slurmlet.contracts.policy import Snapshot
+
+PER_PARTITION = Snapshot(
+    nodes={"slurm-cpu": "cpu", "slurm-debug": "debug"},
+    identities=IdentityMap(
+        namespaces={"alice": Identity(user="alice", partitions=("debug", "cpu"))}
+    ),
+)
+
+
+def selected(apply: Callable[..., Any], item: dict[str, Any], policy: Snapshot) -> Any:
+    decision = decide(item, policy)
+    assert decision.denial is None
+    return apply(item, decision.patch)["spec"].get("nodeSelector")
+
+
+@pytest.mark.claim("V12")
+def test_a_pod_is_led_to_the_node_of_its_partition(apply: Callable[..., Any]) -> None:
+    """The scheduler knows neither annotations of ours nor the identity map."""
+    key = "slurmlet.io/partition"
+    assert selected(apply, pod(), PER_PARTITION) == {key: "debug"}
+    assert selected(apply, pod({key: "cpu"}, nodeSelector={"a": "b"}), PER_PARTITION) == {
+        key: "cpu",
+        "a": "b",
+    }
+    assert selected(apply, pod({key: "cpu,debug"}), PER_PARTITION) == {key: "cpu"}
+    assert selected(apply, pod(nodeSelector={key: "cpu"}), PER_PARTITION) == {key: "cpu"}
+    terms = [{"matchExpressions": [{"key": key, "operator": "Exists"}]}]
+    chosen = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    assert selected(apply, pod(affinity={"nodeAffinity": chosen}), PER_PARTITION) is None
+    assert selected(apply, pod({key: "cpu"}), Snapshot()) is None
+
+
+@pytest.mark.claim("V12")
+def test_the_node_of_a_partition_is_kept_when_a_manifest_is_applied_again(
+    apply: Callable[..., Any],
+) -> None:
+    before = pod(nodeSelector={"slurmlet.io/partition": "debug"})
+    for after in (pod(), pod(nodeSelector={})):
+        patched = apply(after, change(before, after, policy=PER_PARTITION).patch)
+        assert patched["spec"]["nodeSelector"] == before["spec"]["nodeSelector"]
+    other = pod(nodeSelector={"a": "b"})
+    same = change(other, pod(nodeSelector={"a": "b"}), policy=PER_PARTITION)
+    assert same.patch == ()
+
+
+def test_every_node_that_the_agent_names_is_ours() -> None:
+    for name in PER_PARTITION.nodes:
+        assert decide(pod(nodeName=name), PER_PARTITION).patch
+        assert decide(daemon(name), PER_PARTITION).patch
+    assert decide(pod(nodeName="slurm"), PER_PARTITION).patch == ()
+    wrong = pod({"slurmlet.io/partition": "cpu"}, nodeName="slurm-debug")
+    assert "the pod's node is partition debug" in str(decide(wrong, PER_PARTITION).denial)
