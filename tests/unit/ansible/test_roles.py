@@ -21,7 +21,7 @@ from slurmlet.contracts.identity import parse_identity_map
 from slurmlet.contracts.names import POLICY_FILE
 from slurmlet.contracts.site import Cluster
 from slurmlet.controlplane import config as controlplane
-from slurmlet.kubelet.config import Kubelet, problems
+from slurmlet.kubelet.config import Kubelet, problems, virtual_nodes
 from slurmlet.scheduler.config import SchedulerConfig
 from slurmlet.spank.config import Settings as Sandbox
 from slurmlet.supervisor.config import Supervisor
@@ -320,28 +320,43 @@ def test_without_resolvers_other_names_do_not_exist() -> None:
     assert "template ANY ANY { rcode NXDOMAIN }" in text
 
 
+PER_PARTITION = {"slurmlet_nodes": "per-partition", "slurmlet_partitions": ["cpu", "Big.Mem"]}
+
+
+@pytest.mark.claim("V9")
+@pytest.mark.parametrize("changes", [{}, PER_PARTITION, {"slurmlet_partitions": ["cpu"]}])
+def test_roll_out_and_agent_mean_the_same_nodes(changes: dict[str, Any]) -> None:
+    tables = tomllib.loads(render("common/templates/slurmlet.toml.j2", changes))
+    config = decode(Kubelet, tables["kubelet"], path="kubelet")
+    assert problems(config) == []
+    templar = Templar(loader=DataLoader(), variables=settings_variables() | changes)
+    names = templar.template(trusted("{{ __slurmlet_virtual_nodes }}"))
+    assert names == [node.name for node in virtual_nodes(config)]
+
+
 @pytest.mark.parametrize(
-    ("changes", "url", "node"),
+    ("changes", "url", "nodes"),
     [
-        ({}, "https://10.77.0.1:10270", "slurm"),
+        ({}, "https://10.77.0.1:10270", ["slurm"]),
+        (PER_PARTITION, "https://10.77.0.1:10270", ["slurm-cpu", "slurm-big-mem"]),
         (
             {
                 "slurmlet_address": "2001:db8::1",
                 "slurmlet_settings": {"webhook": {"port": 1}, "kubelet": {"node_name": "alpha"}},
             },
             "https://[2001:db8::1]:1",
-            "alpha",
+            ["alpha"],
         ),
     ],
 )
 def test_the_webhook_is_registered_with_arguments_that_it_knows(
-    changes: dict[str, Any], url: str, node: str
+    changes: dict[str, Any], url: str, nodes: list[str]
 ) -> None:
     templar = Templar(loader=DataLoader(), variables=settings_variables() | changes)
     program, *arguments = templar.template(trusted("{{ __slurmlet_webhook_bootstrap }}"))
     assert program == "/opt/slurmlet/current/bin/slurmlet-webhook"
     known = webhook_command.parser().parse_args([str(word) for word in arguments])
-    assert (known.command, known.url, known.node) == ("bootstrap", url, [node])
+    assert (known.command, known.url, known.node) == ("bootstrap", url, nodes)
     assert known.config == "/etc/slurmlet/slurmlet.toml"
     assert (known.services, known.no_pod_network) == ("webhook", False)
 
