@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.integration.kubelet.test_agent import bound_pod, free_port, until
-from tests.unit.kubelet.fakes import FakeBroker, FakeSlurm
+from tests.unit.kubelet.fakes import FakeBroker, FakeJob, FakeSlurm
 
 from slurmlet.common import tls
 from slurmlet.common.kube import ApiError
@@ -22,6 +22,7 @@ from slurmlet.kubelet.__main__ import _connect
 from slurmlet.kubelet.agent import Agent
 from slurmlet.kubelet.config import Kubelet, virtual_nodes
 from slurmlet.kubelet.nodeservice import Connection
+from slurmlet.kubelet.records import Entry, Journal
 
 Kubectl = Callable[..., str]
 NODES = """\
@@ -37,6 +38,7 @@ class Site:
     def __init__(self, config: Kubelet, connections: list[Connection]) -> None:
         self.config = config
         self.connections = connections
+        self.agent: Agent
         self.slurm = FakeSlurm(nodes=NODES)
         self.broker = FakeBroker(self.slurm)
 
@@ -77,7 +79,11 @@ async def site(config: Kubelet, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         found = Site(config, connections)
         monkeypatch.setattr(agents, "Commands", lambda _: found.slurm)
         monkeypatch.setattr(agents, "Broker", lambda _: found.broker)
-        agent = Agent(
+        journal = Journal(Path(config.state_dir) / "jobs")
+        journal.write(Entry(uid="old", namespace="alice", name="old", job_id=7, node="slurm"))
+        journal.write(Entry(uid="gone", namespace="alice", name="gone", job_id=8, node="slurm-cpu"))
+        found.slurm.jobs = {number: FakeJob(state="RUNNING") for number in (7, 8)}
+        agent = found.agent = Agent(
             connections, config=config, cluster=Cluster(name="lab"), key=b"k" * 32, release="0.1.0"
         )
         serving = tls.server_context(
@@ -119,7 +125,7 @@ async def test_one_agent_registers_a_node_for_each_partition(site: Site, kubectl
     assert debug["status"]["allocatable"]["cpu"] == "16"
     labels = cpu["metadata"]["labels"], debug["metadata"]["labels"]
     assert [item["slurmlet.io/partition"] for item in labels] == ["cpu", "debug"]
-    assert [item["slurmlet.io/default-partition"] for item in labels] == ["true", "false"]
+    assert [item.get("slurmlet.io/default-partition") for item in labels] == ["true", None]
     ports = [node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] for node in (cpu, debug)]
     assert ports == [site.config.port, site.config.further_ports]
     described = await asyncio.to_thread(kubectl, "admin", "describe", "node", "slurm-debug")
@@ -179,6 +185,16 @@ async def test_a_deleted_node_comes_back_and_its_pods_jobs_are_left_alone(
         again = await node_of(kubectl, "slurm-debug")
     assert time.monotonic() - started < 10
     assert site.broker.cancelled() == []
+
+
+@pytest.mark.claim("V9")
+async def test_jobs_of_a_node_that_is_not_served_are_left_alone(
+    config: Kubelet, site: Site, kubectl: Kubectl, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after the setting was changed: their pods are there, where this agent does not look."""
+    await until(lambda: "job 7 is left alone" in caplog.text)
+    assert "node slurm, which this agent does not serve" in caplog.text
+    assert list(site.agent._orphans.found) == ["gone"]
 
 
 @pytest.mark.claim("V9")

@@ -251,6 +251,26 @@ def test_labels_of_a_partitions_node_choose_it() -> None:
         "slurmlet.io/default-partition": "true",
         "slurmlet.io/max-time": "30",
     }
-    limitless = labels(Partition(name="cpu"))
-    assert limitless["slurmlet.io/max-time"] == "unlimited"
-    assert limitless["slurmlet.io/default-partition"] == "false"
+    assert labels(Partition(name="cpu")) == {**always, "slurmlet.io/max-time": "unlimited"}
+
+
+def test_a_partition_that_is_not_the_default_any_more_loses_the_label() -> None:
+    cpu, _, _ = virtual_nodes(SITE)
+    default, other = Partition(name="cpu", default=True), Partition(name="cpu")
+    live = node.new_node(cpu, SITE, cluster="lab", partition=default)
+    wanted = node.new_node(cpu, SITE, cluster="lab", partition=other)
+    assert node.metadata_patch(live, wanted) == {
+        "metadata": {"labels": {"slurmlet.io/default-partition": None}}
+    }
+    unknown = node.new_node(cpu, SITE, cluster="lab")
+    assert node.metadata_patch(live, unknown) is None, "before Slurm answers nothing is known"
+
+
+def test_the_node_of_a_partition_that_slurm_does_not_have_says_so() -> None:
+    *_, missing = virtual_nodes(SITE)
+    facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
+    patch: Any = node.status_patch({"status": {}}, missing, SITE, facts=facts, now="")
+    assert patch["status"]["allocatable"]["cpu"] == "0"
+    ready = next(item for item in patch["status"]["conditions"] if item["type"] == "Ready")
+    assert ready["status"] == "True", "what runs goes on"
+    assert ready["message"].endswith("Slurm has no partition 'Big.Mem'")

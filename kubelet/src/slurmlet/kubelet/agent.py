@@ -197,7 +197,8 @@ class Agent:
         self._queue.add(key)
 
     def _node_was_away(self, name: str) -> None:
-        if self._holding.node_was_away(time.monotonic(), jobs=len(self._journal.entries())):
+        jobs = [entry for entry in self._journal.entries() if entry.node in ("", name)]
+        if self._holding.node_was_away(time.monotonic(), jobs=len(jobs)):
             self._held(f"The object of node {name} was missing")
 
     def _vanished(self, pod: Object) -> None:

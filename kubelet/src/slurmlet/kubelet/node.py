@@ -82,16 +82,17 @@ def _partition_labels(partition: Partition) -> dict[str, str]:
     minutes = partition.max_minutes
     return {
         MAX_TIME_LABEL: "unlimited" if minutes is None else str(minutes),
-        DEFAULT_PARTITION_LABEL: "true" if partition.default else "false",
+        **({DEFAULT_PARTITION_LABEL: "true"} if partition.default else {}),
     }
 
 
 def metadata_patch(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Object | None:
     """A merge patch for labels that are missing or wrong, or None."""
-    have = live["metadata"].get("labels") or {}
-    labels = {
-        key: value for key, value in wanted["metadata"]["labels"].items() if have.get(key) != value
-    }
+    have, want = live["metadata"].get("labels") or {}, wanted["metadata"]["labels"]
+    labels = {key: value for key, value in want.items() if have.get(key) != value}
+    # Another partition may be Slurm's default now; with its time limit a partition is known.
+    if DEFAULT_PARTITION_LABEL in have.keys() - want.keys() and MAX_TIME_LABEL in want:
+        labels[DEFAULT_PARTITION_LABEL] = None
     return {"metadata": {"labels": labels}} if labels else None
 
 
@@ -128,7 +129,9 @@ def status_patch(
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
             "nodeInfo": _info(facts),
-            "conditions": _conditions(live, slurm_problem=facts.problem, now=now),
+            "conditions": _conditions(
+                live, slurm_problem=facts.problem, ready=_ready(node, facts), now=now
+            ),
         },
     }
 
@@ -208,13 +211,21 @@ def _info(facts: Facts) -> Object:
     }
 
 
-def _conditions(live: Mapping[str, Any], *, slurm_problem: str, now: str) -> list[Object]:
+def _ready(node: VirtualNode, facts: Facts) -> str:
+    if node.partition and node.partition not in facts.inventory.partitions:
+        return f"the agent posts status, but Slurm has no partition {node.partition!r}"
+    return "the agent posts status"
+
+
+def _conditions(
+    live: Mapping[str, Any], *, slurm_problem: str, ready: str, now: str
+) -> list[Object]:
     before = {item["type"]: item for item in (live.get("status") or {}).get("conditions") or []}
     rows = [
         ("MemoryPressure", False, "SlurmHasMemory", "Slurm keeps jobs within their memory"),
         ("DiskPressure", False, "SlurmHasDisk", "Slurm watches the disks of its nodes"),
         ("PIDPressure", False, "SlurmHasPIDs", "Slurm keeps jobs apart in cgroups"),
-        ("Ready", True, "KubeletReady", "the agent posts status"),
+        ("Ready", True, "KubeletReady", ready),
         (
             SLURM_CONDITION,
             not slurm_problem,
