@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from kubernetes.aio.client import Configuration
 
 from slurmlet.common import kube
 from slurmlet.common.kube import Api, ApiError, UnreachableError
+
+WATCHES = 200
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,10 +70,21 @@ async def test_list_follows_every_page(server: tuple[Server, Api]) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"kind": "Status"}, {"kind": "Pod"}, {}, {"kind": "PodLister"}], ids=str
+    "body",
+    [
+        {"kind": "Status"},
+        {"kind": "Pod"},
+        {},
+        {"kind": "PodLister"},
+        {"kind": "PodList", "metadata": {"resourceVersion": "7"}},
+        {"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": {}},
+        {"kind": "PodList", "metadata": {}, "items": []},
+        {"kind": "PodList", "items": []},
+    ],
+    ids=str,
 )
 async def test_an_answer_that_is_no_list_is_no_information(
-    server: tuple[Server, Api], body: dict[str, str]
+    server: tuple[Server, Api], body: dict[str, Any]
 ) -> None:
     fake, api = server
 
@@ -80,6 +94,71 @@ async def test_an_answer_that_is_no_list_is_no_information(
     fake.handler = answer
     with pytest.raises(UnreachableError):
         await api.list("/api/v1/pods")
+
+
+LIST = {"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": []}
+
+
+async def test_a_list_comes_with_200_and_whole(server: tuple[Server, Api]) -> None:
+    fake, api = server
+
+    async def other_status(_: web.Request) -> web.StreamResponse:
+        return web.json_response(LIST, status=203)
+
+    fake.handler = other_status
+    with pytest.raises(ApiError) as caught:
+        await api.list("/api/v1/pods")
+    assert caught.value.status == 203
+
+    async def cut_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(json.dumps(LIST).encode())
+        assert request.transport
+        request.transport.close()
+        return response
+
+    fake.handler = cut_off
+    with pytest.raises(UnreachableError):
+        await api.list("/api/v1/pods")
+
+
+async def test_an_empty_list_of_go_is_one(server: tuple[Server, Api]) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({**LIST, "items": None})
+
+    fake.handler = answer
+    assert await api.list("/api/v1/pods") == ([], "7")
+
+
+async def test_each_page_is_trimmed(server: tuple[Server, Api]) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({**LIST, "items": [{"metadata": {"name": "web"}, "spec": {}}]})
+
+    fake.handler = answer
+    items, _ = await api.list("/api/v1/pods", trim=lambda item: item["metadata"])
+    assert items == [{"name": "web"}]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7), ("100000", 60), ("soon", 0), ("-1", 0), ("", 0)]
+)
+async def test_a_busy_server_says_for_how_long(
+    server: tuple[Server, Api], header: str, seconds: float
+) -> None:
+    fake, api = server
+
+    async def busy(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": header})
+
+    fake.handler = busy
+    with pytest.raises(ApiError) as caught:
+        await api.create("/api/v1/namespaces/alice/pods/web/binding", {})
+    assert caught.value.retry_after == seconds
 
 
 async def test_errors_carry_reason_and_message(server: tuple[Server, Api]) -> None:
@@ -176,6 +255,62 @@ async def test_a_silent_watch_ends(
         async for _ in api.watch("/w", {}):
             pass
     done.set()
+
+
+async def test_a_request_does_not_wait_behind_watches(server: tuple[Server, Api]) -> None:
+    fake, api = server
+    done, open_watches, all_open = asyncio.Event(), 0, asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal open_watches
+        if "watch" not in request.query:
+            return web.json_response({})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        open_watches += 1
+        if open_watches == WATCHES:
+            all_open.set()
+        await done.wait()
+        return response
+
+    async def watch() -> None:
+        async for _ in api.watch("/w", {}):
+            pass
+
+    fake.handler = answer
+    watches = [asyncio.create_task(watch()) for _ in range(WATCHES)]
+    await asyncio.wait_for(all_open.wait(), 10)
+    await asyncio.wait_for(api.get("/lease"), 5)
+    done.set()
+    await asyncio.wait_for(asyncio.gather(*watches), 10)
+
+
+async def test_a_peer_that_is_gone_without_a_word_is_missed(
+    server: tuple[Server, Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, api = server
+    options: list[int] = []
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    def made(address: Any) -> socket.socket:
+        found = genuine(address)
+        options.extend(
+            found.getsockopt(level, name)
+            for level, name in (
+                (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+            )
+        )
+        return found
+
+    genuine = kube._socket
+    monkeypatch.setattr(kube, "_socket", made)
+    fake.handler = answer
+    await api.get("/healthz")
+    assert options == [1, 15, 30_000]
 
 
 async def test_nobody_listening_is_unreachable() -> None:

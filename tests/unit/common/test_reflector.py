@@ -1,13 +1,14 @@
 """The reflector against a fake seam: what it stores and what it says about changes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import pytest
 
 from slurmlet.common import reflector as module
-from slurmlet.common.kube import Api, ApiError, Object, UnreachableError
+from slurmlet.common.kube import Api, ApiError, Object, Trim, UnreachableError
 from slurmlet.common.reflector import Reflector
 
 
@@ -25,14 +26,16 @@ class FakeApi:
         self.watched_from: list[str] = []
         self.played = asyncio.Event()
 
-    async def list(self, path: str, params: Mapping[str, str]) -> tuple[list[Object], str]:
+    async def list(
+        self, path: str, params: Mapping[str, str], *, trim: Trim
+    ) -> tuple[list[Object], str]:
         if not self.lists:
             self.played.set()
             await asyncio.Event().wait()
         answer = self.lists.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer, "10"
+        return [trim(item) for item in answer], "10"
 
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Object]:
         self.watched_from.append(params["resourceVersion"])
@@ -50,14 +53,16 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.001, 0.002))
 
 
-async def play(api: FakeApi) -> tuple[Reflector, list[tuple[str, bool, bool]]]:
+async def play(
+    api: FakeApi, *, trim: Trim | None = None
+) -> tuple[Reflector, list[tuple[str, bool, bool]]]:
     """Run the script to its end; changes are (key, was there before, is there after)."""
     changes: list[tuple[str, bool, bool]] = []
 
     def note(key: str, before: Object | None, after: Object | None) -> None:
         changes.append((key, before is not None, after is not None))
 
-    reflector = Reflector(cast(Api, api), "/api/v1/pods", on_change=note)
+    reflector = Reflector(cast(Api, api), "/api/v1/pods", on_change=note, trim=trim)
     task = asyncio.create_task(reflector.run())
     await asyncio.wait_for(api.played.wait(), 5)
     task.cancel()
@@ -113,3 +118,57 @@ async def test_not_synced_before_the_first_list() -> None:
     api = FakeApi([UnreachableError("no")], [])
     reflector, _ = await play(api)
     assert not reflector.synced.is_set()
+
+
+async def test_only_what_is_kept_of_an_object_is_stored_and_compared() -> None:
+    def trim(item: Object) -> Object:
+        metadata = item["metadata"]
+        names = ("namespace", "name", "resourceVersion")
+        return {"metadata": {name: metadata[name] for name in names}}
+
+    added = {"type": "ADDED", "object": pod("job", 12)}
+    reflector, _ = await play(FakeApi([[pod("web", 9)]], [[added]]), trim=trim)
+    assert reflector.store["alice/web"] == trim(pod("web", 9))
+    assert reflector.store["alice/job"] == trim(pod("job", 12))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "MODIFIED", "object": {"kind": "Status", "metadata": {}, "code": 500}},
+        {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "12"}}},
+        {"type": "MODIFIED", "object": []},
+        {"type": "BOOKMARK", "object": {}},
+    ],
+    ids=str,
+)
+async def test_an_event_about_no_object_is_a_lost_watch(step: Object) -> None:
+    api = FakeApi([[pod("web", 1)], [pod("web", 1), pod("job", 2)]], [[step]])
+    reflector, changes = await play(api)
+    assert sorted(reflector.store) == ["alice/job", "alice/web"]
+    assert len(changes) == 2
+
+
+async def test_a_list_of_no_objects_changes_nothing() -> None:
+    lists = [[pod("web", 1)], [{"kind": "Status"}], ["web"], [pod("web", 1)]]
+    reflector, changes = await play(FakeApi(lists, [[UnreachableError("gone")]]))
+    assert list(reflector.store) == ["alice/web"]
+    assert len(changes) == 1
+
+
+async def test_it_says_since_when_nothing_has_worked() -> None:
+    refusal = ApiError(status=500, reason="InternalError", message="")
+    working, _ = await play(FakeApi([[pod("web", 1)]], []))
+    assert working.lost_since is None
+    lost, _ = await play(FakeApi([[pod("web", 1)], refusal, refusal], [[UnreachableError("gone")]]))
+    assert lost.lost_since is not None
+    assert lost.last_heard <= lost.lost_since <= time.monotonic()
+    never, _ = await play(FakeApi([refusal], []))
+    assert never.lost_since is not None
+
+
+async def test_it_waits_as_long_as_the_server_asks() -> None:
+    busy = ApiError(status=429, reason="TooManyRequests", message="", retry_after=0.3)
+    started = time.monotonic()
+    await play(FakeApi([busy, [pod("web", 1)]], []))
+    assert time.monotonic() - started >= 0.3

@@ -24,8 +24,8 @@ class FakeApi:
         self.events: list[dict[str, Any]] = []
         self.changed = asyncio.Condition()
 
-    async def list(self, path: str, _params: Any) -> tuple[list[Any], str]:
-        return copy.deepcopy(self.items[path]), "1"
+    async def list(self, path: str, _params: Any, *, trim: Any) -> tuple[list[Any], str]:
+        return [trim(item) for item in copy.deepcopy(self.items[path])], "1"
 
     async def watch(self, path: str, _params: Any) -> AsyncIterator[Any]:
         while True:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from slurmlet.common.kube import Api, ApiError, Object, UnreachableError
+from slurmlet.common.kube import Api, ApiError, Object, Trim, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +15,9 @@ WATCH_SECONDS = (240, 480)
 RESYNC_SECONDS = 600
 """After this time a watch is not resumed but the collection listed again and compared."""
 BACKOFF_SECONDS = (0.1, 30.0)
+
+_MALFORMED = (AttributeError, KeyError, TypeError)
+"""What reading an object raises that is none."""
 
 OnChange = Callable[[str, Object | None, Object | None], None]
 """Called with the key, the object before and the object after; None stands for absent. It must
@@ -31,19 +34,29 @@ def key_of(item: Object) -> str:
 class Reflector:
     """`store` holds what the server last said; `synced` is set once there was a first list.
 
-    `last_heard` is time.monotonic() of the last list or event, for health checks.
+    `trim` returns what is stored of an object, its `metadata` with name and resourceVersion among
+    it. For health checks, in time.monotonic(): `last_heard` is when the last list or event came,
+    `lost_since` since when neither list nor watch has worked, None while they do.
     """
 
     def __init__(
-        self, api: Api, path: str, *, params: Mapping[str, str] | None = None, on_change: OnChange
+        self,
+        api: Api,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        on_change: OnChange,
+        trim: Trim | None = None,
     ) -> None:
         self.store: dict[str, Object] = {}
         self.synced = asyncio.Event()
         self.last_heard = time.monotonic()
+        self.lost_since: float | None = self.last_heard
         self._api = api
         self._path = path
         self._params = dict(params or {})
         self._on_change = on_change
+        self._trim = trim or _without_managed_fields
 
     async def run(self) -> None:
         """Keep the store true until cancelled."""
@@ -58,36 +71,59 @@ class Reflector:
                 expired = isinstance(error, ApiError) and error.status == 410
                 if not expired:
                     log.warning("%s: %s", self._path, error)
+                self.lost_since = self.lost_since or time.monotonic()
                 low, high = BACKOFF_SECONDS
                 pause = random.uniform(low, min(high, low * 2 ** min(failures, 10)))
-                await asyncio.sleep(0 if expired and failures <= 1 else pause)
+                asked = error.retry_after if isinstance(error, ApiError) else 0.0
+                await asyncio.sleep(0 if expired and failures <= 1 else max(pause, asked))
 
     async def _list_and_watch(self) -> None:
-        items, version = await self._api.list(self._path, self._params)
+        items, version = await self._list()
         self._replace(items)
         listed = time.monotonic()
         while time.monotonic() - listed < RESYNC_SECONDS:
             seconds = random.randint(*WATCH_SECONDS)
             params = {**self._params, "resourceVersion": version, "timeoutSeconds": str(seconds)}
             async for event in self._api.watch(self._path, params):
-                item: Object = event["object"]
-                version = item["metadata"]["resourceVersion"]
-                self.last_heard = time.monotonic()
-                if event["type"] != "BOOKMARK":
-                    self._apply(item, deleted=event["type"] == "DELETED")
+                version = self._take(event)
+
+    async def _list(self) -> tuple[list[Object], str]:
+        try:
+            items, version = await self._api.list(self._path, self._params, trim=self._trim)
+            for item in items:
+                key_of(item)
+        except _MALFORMED as error:
+            raise UnreachableError(f"a list of what is no object: {error!r}") from None
+        return items, version
+
+    def _take(self, event: Object) -> str:
+        """Do what a watch event says; the resourceVersion that it brings."""
+        item: Object = event["object"]
+        try:
+            version = str(item["metadata"]["resourceVersion"])
+            fresh = None if event["type"] == "BOOKMARK" else self._trim(item)
+            key = key_of(fresh) if fresh else ""
+        except _MALFORMED as error:
+            raise UnreachableError(f"an event about what is no object: {error!r}") from None
+        self._heard()
+        if fresh:
+            self._apply(key, fresh, deleted=event["type"] == "DELETED")
+        return version
 
     def _replace(self, items: list[Object]) -> None:
         fresh = {key_of(item): item for item in items}
-        self.last_heard = time.monotonic()
+        self._heard()
         for key in [key for key in self.store if key not in fresh]:
             self._on_change(key, self.store.pop(key), None)
-        for item in fresh.values():
-            self._apply(item, deleted=False)
+        for key, item in fresh.items():
+            self._apply(key, item, deleted=False)
         self.synced.set()
 
-    def _apply(self, item: Object, *, deleted: bool) -> None:
-        key = key_of(item)
-        item["metadata"].pop("managedFields", None)
+    def _heard(self) -> None:
+        self.last_heard = time.monotonic()
+        self.lost_since = None
+
+    def _apply(self, key: str, item: Object, *, deleted: bool) -> None:
         before = self.store.get(key)
         if deleted:
             self.store.pop(key, None)
@@ -99,3 +135,8 @@ class Reflector:
             or before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]
         ):
             self._on_change(key, before, item)
+
+
+def _without_managed_fields(item: Object) -> Object:
+    item["metadata"].pop("managedFields", None)
+    return item

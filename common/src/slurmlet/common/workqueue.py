@@ -69,6 +69,8 @@ class WorkQueue:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 low, high = BACKOFF_SECONDS
                 pause = random.uniform(0.5, 1) * min(high, low * 2 ** min(failures, 16))
+                if isinstance(error, ApiError):
+                    pause = max(pause, error.retry_after)
                 # Where an answer of the API server was raised says nothing that it does not say.
                 known = isinstance(error, ApiError | UnreachableError)
                 log.warning(
