@@ -72,9 +72,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from slurmlet.common.status import listen  # noqa: PLC0415
     from slurmlet.webhook.certificate import Certificate  # noqa: PLC0415
     from slurmlet.webhook.server import serve  # noqa: PLC0415
-    from slurmlet.webhook.status import listen  # noqa: PLC0415
 
     config = load(arguments.config)
     try:

@@ -14,8 +14,9 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from slurmlet.common import status
 from slurmlet.webhook import certificate as certificates
-from slurmlet.webhook import policyfile, readiness, status
+from slurmlet.webhook import policyfile, readiness
 from slurmlet.webhook.app import create_app, decisions
 from slurmlet.webhook.background import repeat
 from slurmlet.webhook.certificate import Certificate
@@ -63,7 +64,7 @@ def serve(
     metrics.policy_age.set_function(policy.age)
     metrics.not_after.set_function(lambda: certificate.not_after)
     problem = partial(readiness.problem, address=config.address, port=config.port)
-    pages = status.pages(registry=registry, problem=problem)
+    pages = status.pages(registry=registry, ready=problem)
 
     def renew_certificate() -> None:
         if result := certificate.look():

@@ -1,4 +1,4 @@
-"""The plain port, for those who look after the webhook: /healthz, /readyz and /metrics."""
+"""The plain port, for those who look after a component: /healthz, /readyz and /metrics."""
 
 import logging
 import socket
@@ -34,19 +34,20 @@ Pages = Mapping[str, Callable[[], Page]]
 """By path."""
 
 
-def pages(*, registry: CollectorRegistry, problem: Callable[[], str]) -> Pages:
-    """`problem` says why the webhook is not ready, if it is not."""
-
-    def ready() -> Page:
-        why = problem()
-        status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
-        return Page(status, f"{why or 'ok'}\n".encode())
-
+def pages(
+    *, registry: CollectorRegistry, ready: Callable[[], str], alive: Callable[[], str] = str
+) -> Pages:
+    """`ready` and `alive` say why the component is not, if it is not. All are called in threads."""
     return {
-        "/healthz": lambda: Page(HTTPStatus.OK, b"ok\n"),
-        "/readyz": ready,
+        "/healthz": lambda: _checked(alive()),
+        "/readyz": lambda: _checked(ready()),
         "/metrics": lambda: Page(HTTPStatus.OK, generate_latest(registry), CONTENT_TYPE_LATEST),
     }
+
+
+def _checked(problem: str) -> Page:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+    return Page(status, f"{problem or 'ok'}\n".encode())
 
 
 def listen(address: str, port: int) -> socket.socket:
@@ -91,7 +92,7 @@ class _Server(ThreadingTCPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = READ_SECONDS
-    server_version = "slurmlet-webhook"
+    server_version = "slurmlet"
     sys_version = ""
 
     def do_GET(self) -> None:
