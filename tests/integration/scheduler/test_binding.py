@@ -52,6 +52,7 @@ class Scheduler:
         self._config.write_text(
             f'[scheduler]\nserver = "{plane.server}"\nca = "{pki}/ca.crt"\n'
             f'client_cert = "{pki}/scheduler.crt"\nclient_key = "{pki}/scheduler.key"\n'
+            "metrics_port = 0\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 

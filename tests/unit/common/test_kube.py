@@ -257,6 +257,7 @@ async def test_a_silent_watch_ends(
     done.set()
 
 
+@pytest.mark.claim("K57")
 async def test_a_request_does_not_wait_behind_watches(server: tuple[Server, Api]) -> None:
     fake, api = server
     done, open_watches, all_open = asyncio.Event(), 0, asyncio.Event()

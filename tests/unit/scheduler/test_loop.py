@@ -1,28 +1,46 @@
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+from prometheus_client import CollectorRegistry
+
 from slurmlet.common.kube import Api, ApiError, UnreachableError
+from slurmlet.common.ratelimit import TokenBucket
+from slurmlet.scheduler import backoff
+from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.loop import Scheduler
+from slurmlet.scheduler.metrics import metrics_in
+from slurmlet.scheduler.recorder import Recorder
 
 Make = Callable[..., dict[str, Any]]
 NAMES = frozenset({"slurmlet-scheduler", "default-scheduler"})
 SECONDS = 5
+PODS, NODES = "/api/v1/pods", "/api/v1/nodes"
 
 
 class FakeApi:
-    """Two collections with watches, and what was asked of it; `errors` answer binds first."""
+    """Pods and nodes with watches, and what was asked of it.
+
+    `errors` answer binds first; one in `after` answers a bind that was done.
+    """
 
     def __init__(self, *, pods: list[Any] | None = None, nodes: list[Any] | None = None) -> None:
-        self.items = {"/api/v1/pods": pods or [], "/api/v1/nodes": nodes or []}
+        self.items = {PODS: pods or [], NODES: nodes or []}
         self.watches: dict[str, asyncio.Queue[Any]] = {path: asyncio.Queue() for path in self.items}
         self.errors: list[Exception] = []
+        self.after: list[Exception] = []
+        self.bound: dict[str, dict[str, Any]] = {}
+        self.asked = 0
         self.bindings: list[dict[str, Any]] = []
         self.patches: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.changed = asyncio.Condition()
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def list(self, path: str, _params: Any, *, trim: Any) -> tuple[list[Any], str]:
         return [trim(item) for item in copy.deepcopy(self.items[path])], "1"
@@ -31,13 +49,29 @@ class FakeApi:
         while True:
             yield await self.watches[path].get()
 
+    async def get(self, path: str) -> dict[str, Any]:
+        name = path.rpartition("/")[2]
+        if name not in self.bound:
+            raise ApiError(status=404, reason="NotFound", message=name)
+        return self.bound[name]
+
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path.endswith("/events"):
             return await self._note(self.events, body)
+        self.asked += 1
+        await self.open.wait()
         if self.errors:
             raise self.errors.pop(0)
-        assert path == f"/api/v1/namespaces/alice/pods/{body['metadata']['name']}/binding"
-        return await self._note(self.bindings, body)
+        name = body["metadata"]["name"]
+        assert path == f"/api/v1/namespaces/alice/pods/{name}/binding"
+        self.bound[name] = {
+            "metadata": {"uid": body["metadata"]["uid"]},
+            "spec": {"nodeName": body["target"]["name"]},
+        }
+        await self._note(self.bindings, body)
+        if self.after:
+            raise self.after.pop(0)
+        return {}
 
     async def patch(self, path: str, body: dict[str, Any], *, content_type: str) -> dict[str, Any]:
         assert path.endswith("/status")
@@ -53,18 +87,64 @@ class FakeApi:
     def send(self, path: str, kind: str, item: dict[str, Any]) -> None:
         self.watches[path].put_nowait({"type": kind, "object": item})
 
+    @property
+    def scheduled(self) -> Sequence[str]:
+        """Names of the pods with a Scheduled event, one for each."""
+        return [item["regarding"]["name"] for item in self.events if item["reason"] == "Scheduled"]
+
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(SECONDS), self.changed:
             await self.changed.wait_for(true)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def version(item: dict[str, Any], number: int, **metadata: Any) -> dict[str, Any]:
+    item["metadata"] |= {"resourceVersion": str(number), **metadata}
+    return item
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST_SECONDS", 0.05)
+
+
+def scheduler_of(api: FakeApi, **options: Any) -> tuple[Scheduler, Recorder]:
+    seam = cast(Api, api)
+    recorder = Recorder(seam, limit=TokenBucket(rate=1000, burst=1000))
+    scheduler = Scheduler(
+        seam,
+        names=NAMES,
+        recorder=recorder,
+        metrics=metrics_in(options.pop("registry", CollectorRegistry())),
+        limit=TokenBucket(rate=1000, burst=1000),
+        **options,
+    )
+    return scheduler, recorder
+
+
 @asynccontextmanager
-async def scheduling(api: FakeApi) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(Scheduler(cast(Api, api), names=NAMES).run())
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(one) for one in work]
     yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await cast(Awaitable[None], task)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+@asynccontextmanager
+async def scheduling(api: FakeApi, **options: Any) -> AsyncIterator[Scheduler]:
+    scheduler, recorder = scheduler_of(api, **options)
+    async with running(scheduler.watch(), scheduler.schedule(), recorder.run()):
+        yield scheduler
 
 
 async def test_a_pod_is_bound_by_uid_and_told(pod: Make, node: Make) -> None:
@@ -88,43 +168,210 @@ async def test_a_pod_that_appears_later_is_bound_and_a_gated_one_is_not(
     api = FakeApi(nodes=[node()])
     async with scheduling(api):
         gated = pod(name="gated", schedulingGates=[{"name": "kueue.x-k8s.io/admission"}])
-        api.send("/api/v1/pods", "ADDED", gated)
-        api.send("/api/v1/pods", "ADDED", pod(name="late"))
+        api.send(PODS, "ADDED", gated)
+        api.send(PODS, "ADDED", pod(name="late"))
         await api.until(lambda: len(api.bindings) == 1)
         assert api.bindings[0]["metadata"]["name"] == "late"
         released = pod(name="gated")
         released["metadata"]["resourceVersion"] = "2"
-        api.send("/api/v1/pods", "MODIFIED", released)
+        api.send(PODS, "MODIFIED", released)
         await api.until(lambda: len(api.bindings) == 2)
 
 
+@pytest.mark.claim("K43")
 async def test_a_pod_that_fits_nowhere_is_bound_when_a_node_comes(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()])
     async with scheduling(api):
         await api.until(lambda: bool(api.events))
         assert api.patches[0]["status"]["conditions"][0]["reason"] == "Unschedulable"
         assert api.events[0]["reason"] == "FailedScheduling"
-        api.send("/api/v1/nodes", "ADDED", node())
+        api.send(NODES, "ADDED", node())
         await api.until(lambda: bool(api.bindings))
+
+
+UNREACHABLE = UnreachableError("connection reset")
+INTERNAL = ApiError(status=500, reason="InternalError", message="etcd")
 
 
 async def test_a_bind_that_failed_is_tried_again(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()], nodes=[node()])
-    api.errors = [
-        UnreachableError("connection refused"),
-        ApiError(status=500, reason="InternalError", message="etcd"),
-    ]
+    api.errors = [UNREACHABLE, INTERNAL, UnreachableError("refused", sent=False)]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+    assert len(api.bindings) == 1
+    assert api.scheduled == ["web"]
+
+
+@pytest.mark.claim("K40")
+@pytest.mark.parametrize("error", [UNREACHABLE, INTERNAL], ids=str)
+@pytest.mark.parametrize("seen", [True, False], ids=["seen by the watch", "not seen yet"])
+async def test_a_binding_whose_answer_was_lost_is_neither_repeated_nor_untold(
+    pod: Make, node: Make, error: Exception, seen: bool
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.after = [error]
     async with scheduling(api):
         await api.until(lambda: bool(api.bindings))
+        if seen:
+            api.send(PODS, "DELETED", version(pod(), 2))
+        await api.until(lambda: bool(api.scheduled))
+        api.send(PODS, "ADDED", version(pod(name="next"), 3))
+        await api.until(lambda: "next" in api.scheduled)
+    assert api.asked == 2
+    assert api.scheduled == ["web", "next"]
 
 
-async def test_a_pod_that_somebody_else_bound_is_left(pod: Make, node: Make) -> None:
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_pod_that_somebody_else_took_is_left(pod: Make, node: Make, status: int) -> None:
     api = FakeApi(pods=[pod(name="taken")], nodes=[node()])
-    api.errors = [ApiError(status=409, reason="Conflict", message="already assigned")]
+    api.errors = [ApiError(status=status, reason="Conflict", message="already assigned")]
     async with scheduling(api):
-        api.send("/api/v1/pods", "ADDED", pod(name="next"))
+        await until(lambda: api.asked == 1)
+        api.send(PODS, "DELETED", version(pod(name="taken"), 2))
+        api.send(PODS, "ADDED", pod(name="next"))
         await api.until(lambda: len(api.events) == 1)
     assert [item["metadata"]["name"] for item in api.bindings] == ["next"]
+    assert not api.patches
+
+
+async def test_a_pod_that_is_called_gone_and_is_not_is_tried_again(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [ApiError(status=404, reason="NotFound", message="no such page")]
+    async with scheduling(api):
+        await api.until(lambda: api.scheduled == ["web"])
+
+
+async def test_another_pod_of_the_same_name_is_bound_for_itself(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.open.clear()
+    async with scheduling(api) as scheduler:
+        await until(lambda: api.asked == 1)
+        # Replaced while its binding is under way, of which nobody hears whether it was done.
+        api.send(PODS, "DELETED", version(pod(), 2))
+        api.send(PODS, "ADDED", version(pod(), 3, uid="uid-other"))
+        await until(lambda: scheduler._pods.store["alice/web"]["metadata"]["uid"] == "uid-other")
+        api.open.set()
+        await api.until(lambda: len(api.scheduled) == 2)
+    assert [one["metadata"]["uid"] for one in api.bindings] == ["uid-web", "uid-other"]
+
+
+async def test_what_was_bound_is_not_tried_again_before_the_watch_says_so(
+    pod: Make, node: Make
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+        labelled = version(pod(), 2, labels={"app": "web"})
+        api.send(PODS, "MODIFIED", labelled)
+        api.send(NODES, "MODIFIED", version(node(labels={"disk": "ssd"}), 2))
+        api.send(PODS, "ADDED", pod(name="next"))
+        await api.until(lambda: "next" in api.scheduled)
+    assert api.asked == 2
+
+
+@pytest.mark.claim("K41")
+async def test_a_refused_binding_is_told_as_an_error_of_ours_and_tried_again(
+    pod: Make, node: Make
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [ApiError(status=403, reason="Forbidden", message="denied by policy")]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+    condition = api.patches[0]["status"]["conditions"][0]
+    assert (condition["status"], condition["reason"]) == ("False", "SchedulerError")
+    assert condition["message"] == "403 Forbidden: denied by policy"
+    assert api.events[0]["reason"] == "FailedScheduling"
+
+
+async def test_a_pod_that_cannot_be_read_harms_no_other(pod: Make, node: Make) -> None:
+    odd = pod(name="odd", affinity={"nodeAffinity": "here"})
+    api = FakeApi(pods=[odd, pod()], nodes=[node()])
+    async with scheduling(api):
+        await api.until(lambda: api.scheduled == ["web"])
+        await api.until(lambda: bool(api.patches))
+    assert api.patches[0]["status"]["conditions"][0]["reason"] == "SchedulerError"
+
+
+async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [ApiError(status=429, reason="TooManyRequests", message="", retry_after=0.5)]
+    started = time.monotonic()
+    async with scheduling(api):
+        await api.until(lambda: bool(api.bindings))
+    assert time.monotonic() - started >= 0.5
+    assert not api.patches
+
+
+async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod(name="early")], nodes=[node()])
+    scheduler, recorder = scheduler_of(api)
+    async with running(scheduler.watch(), recorder.run()):
+        await scheduler.known()
+        api.send(PODS, "ADDED", pod(name="later"))
+        await until(lambda: len(scheduler._pods.store) == 2)
+        assert api.asked == scheduler.queue.pending("active") == 0
+        async with running(scheduler.schedule()):
+            await api.until(lambda: sorted(api.scheduled) == ["early", "later"])
+
+
+async def test_who_may_lead_no_more_begins_nothing(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(SECONDS):
+            scheduler, _ = scheduler_of(api, leads=lambda: False)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(scheduler.watch())
+                group.create_task(scheduler.schedule())
+    assert caught.group_contains(LeaseLostError, depth=2)
+    assert api.asked == 0
+
+
+async def test_a_stop_waits_for_what_is_under_way_and_begins_nothing(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.open.clear()
+    async with scheduling(api) as scheduler:
+        await until(lambda: api.asked == 1)
+        finished = asyncio.create_task(scheduler.finish())
+        api.send(PODS, "ADDED", pod(name="late"))
+        await until(lambda: "alice/late" in scheduler._pods.store)
+        assert not finished.done()
+        api.open.set()
+        await asyncio.wait_for(finished, SECONDS)
+        await api.until(lambda: api.scheduled == ["web"])
+    assert api.asked == 1
+
+
+@pytest.mark.claim("K56")
+async def test_it_counts_as_kube_scheduler_does(pod: Make, node: Make) -> None:
+    registry = CollectorRegistry()
+    gated = pod(name="gated", schedulingGates=[{"name": "example.org/quota"}])
+    unfit = pod(name="unfit", nodeSelector={"disk": "ssd"})
+    api = FakeApi(pods=[pod(), gated, unfit], nodes=[node()])
+    async with scheduling(api, registry=registry) as scheduler:
+        await api.until(lambda: len(api.events) == 2)
+        await until(lambda: scheduler.queue.pending("unschedulable") == 1)
+        assert scheduler.queue.pending("gated") == 1
+    for result in ("scheduled", "unschedulable"):
+        labels = {"result": result, "profile": "slurmlet-scheduler"}
+        assert registry.get_sample_value("scheduler_schedule_attempts_total", labels) == 1
+    came = {"event": "UnscheduledPodAdd", "queue": "gated"}
+    assert registry.get_sample_value("scheduler_queue_incoming_pods_total", came) == 1
+    sli = "scheduler_pod_scheduling_sli_duration_seconds_count"
+    assert registry.get_sample_value(sli, {"attempts": "1"}) == 1
+
+
+async def test_its_own_words_in_a_status_wake_nobody(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod(nodeSelector={"disk": "ssd"})], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await api.until(lambda: len(api.patches) == 1)
+        told = version(pod(nodeSelector={"disk": "ssd"}), 2, generation=2)
+        told["status"]["conditions"] = api.patches[0]["status"]["conditions"]
+        api.send(PODS, "MODIFIED", told)
+        await until(lambda: scheduler.queue.pending("unschedulable") == 1)
+        changed = version(pod(), 3)
+        api.send(PODS, "MODIFIED", changed)
+        await api.until(lambda: bool(api.bindings))
+    assert len(api.patches) == len(api.events) - 1 == 1
 
 
 async def test_a_node_that_only_says_it_is_alive_wakes_nobody(pod: Make, node: Make) -> None:
@@ -133,9 +380,9 @@ async def test_a_node_that_only_says_it_is_alive_wakes_nobody(pod: Make, node: M
         await api.until(lambda: len(api.patches) == 1)
         beat = node()
         beat["metadata"]["resourceVersion"] = "2"
-        api.send("/api/v1/nodes", "MODIFIED", beat)
+        api.send(NODES, "MODIFIED", beat)
         labelled = node(labels={"disk": "ssd"})
         labelled["metadata"]["resourceVersion"] = "3"
-        api.send("/api/v1/nodes", "MODIFIED", labelled)
+        api.send(NODES, "MODIFIED", labelled)
         await api.until(lambda: bool(api.bindings))
     assert len(api.patches) == 1

@@ -54,7 +54,14 @@ class ApiError(Exception):
 
 
 class UnreachableError(Exception):
-    """No answer, or none that can be read: nothing is known about what was asked."""
+    """No answer, or none that can be read: nothing is known about what was asked.
+
+    `sent` is False where nothing was: there was no connection.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +229,8 @@ class Api:
                 _request_timeout=timeout,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{method} {path}: {_said(error)}") from None
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise UnreachableError(f"{method} {path}: {_said(error)}", sent=sent) from None
         response: aiohttp.ClientResponse = answer.response
         return response
 

@@ -26,6 +26,8 @@ FURTHER_KUBELET_PORTS = 10300
 SUPERVISOR_PORT = 10260
 WEBHOOK_PORT = 10270
 WEBHOOK_METRICS_PORT = 10280
+SCHEDULER_METRICS_PORT = 10283
+"""The role dns has the two before for CoreDNS."""
 
 ADMISSION_LABEL = "slurmlet.io/admission"
 HEADLESS_LABEL = "slurmlet.io/headless"

@@ -4,13 +4,16 @@ import argparse
 import asyncio
 import signal
 import sys
+import time
 
-from slurmlet.common import log
+from slurmlet.common import log, status
 from slurmlet.common.config import ConfigError
 from slurmlet.common.kube import Api, Credentials
 from slurmlet.contracts.names import CONFIG_FILE
 from slurmlet.scheduler.config import SchedulerConfig, load
-from slurmlet.scheduler.loop import Scheduler
+from slurmlet.scheduler.health import not_alive, not_ready
+from slurmlet.scheduler.leader import LeaseLostError
+from slurmlet.scheduler.replica import Replica
 
 
 def main() -> None:
@@ -21,34 +24,55 @@ def main() -> None:
     log.configure()
     try:
         config = load(arguments.config)
+        asyncio.run(_run(config, path=arguments.config))
     except ConfigError as error:
         sys.exit(f"slurmlet-scheduler: {error}")
-    asyncio.run(_run(config))
+    except LeaseLostError as error:
+        # To stand by is a fresh start: nothing that a leader knew and did is left.
+        sys.exit(f"slurmlet-scheduler: {error}")
 
 
-async def _run(config: SchedulerConfig) -> None:
+async def _run(config: SchedulerConfig, *, path: str) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
     async with await _connect(config) as api:
-        work = asyncio.ensure_future(Scheduler(api, names=config.names).run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.cancel)
-        try:
-            await work
-        except asyncio.CancelledError:
-            # A bind that was cut off is harmless: the next start sees whether it happened.
-            return
+        replica = Replica(api, config)
+        if config.metrics_port:
+            _serve(replica, config, path=path)
+        await replica.run(stopped)
+
+
+def _serve(replica: Replica, config: SchedulerConfig, *, path: str) -> None:
+    scheduler = replica.scheduler
+    pages = status.pages(
+        registry=replica.registry,
+        alive=lambda: not_alive(scheduler.lost, now=time.monotonic()),
+        ready=lambda: not_ready(scheduler.lost, synced=scheduler.synced, now=time.monotonic()),
+    )
+    try:
+        listener = status.listen(config.metrics_address, config.metrics_port)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: scheduler.metrics_address {config.metrics_address} with"
+            f" scheduler.metrics_port {config.metrics_port}: {error.strerror}"
+        ) from None
+    status.serve(listener, pages)
 
 
 async def _connect(config: SchedulerConfig) -> Api:
+    silence = config.watch_silence_seconds
     if config.kubeconfig:
-        return await Api.from_kubeconfig(config.kubeconfig)
+        return await Api.from_kubeconfig(config.kubeconfig, watch_silence=silence)
     return Api.from_credentials(
         Credentials(
             server=config.server,
             ca_file=config.ca,
             cert_file=config.client_cert,
             key_file=config.client_key,
-        )
+        ),
+        watch_silence=silence,
     )
 
 

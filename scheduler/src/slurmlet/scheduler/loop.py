@@ -1,129 +1,312 @@
-"""Watches unbound pods and virtual nodes, and binds."""
+"""Watches unbound pods and virtual nodes, and binds while it leads."""
 
 import asyncio
 import logging
-import socket
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
+from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.common.reflector import Reflector
-from slurmlet.common.workqueue import WorkQueue
-from slurmlet.contracts.names import LARGEST_ANNOTATION
-from slurmlet.scheduler.events import event, unschedulable
+from slurmlet.scheduler import trim
+from slurmlet.scheduler.events import assigned, unschedulable
+from slurmlet.scheduler.leader import LeaseLostError
+from slurmlet.scheduler.metrics import Metrics, Result
+from slurmlet.scheduler.queue import SchedulingQueue, Waiting
+from slurmlet.scheduler.recorder import Recorder
 from slurmlet.scheduler.verdict import is_ours, verdict
 
 log = logging.getLogger(__name__)
 
 WORKERS = 16
-"""Binds under way at once; each is two short requests, and the API server allows hundreds."""
+"""Requests under way at once; the API server allows hundreds."""
+LOOK_AGAIN_SECONDS = 1800.0
+"""Pods that fit nowhere are told so again at least this often: the API server forgets events after
+an hour, and `kubectl describe` shows nothing else of the reason."""
 
-_GONE = (404, 409)
+_NORMAL = (404, 409)
 """The pod was deleted, replaced, or bound by somebody else: the watch says what is true now."""
 
 
 class Scheduler:
-    """Binds pods of the given scheduler names to the first virtual node that they may go to."""
+    """Binds pods of the given scheduler names to the first virtual node that they may go to.
 
-    def __init__(self, api: Api, *, names: Collection[str]) -> None:
+    `watch` keeps what it knows true; `schedule` binds, and does so at once if `watch` has run.
+    `leads` is asked before each attempt.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        names: Collection[str],
+        recorder: Recorder,
+        metrics: Metrics,
+        limit: TokenBucket,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.queue = SchedulingQueue(metrics.count_incoming)
         self._api = api
         self._names = names
-        self._host = socket.gethostname()
-        self._queue = WorkQueue(self._schedule, workers=WORKERS)
+        self._recorder = recorder
+        self._metrics = metrics
+        self._limit = limit
+        self._leads = leads
+        self._scheduling = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        # Bindings of which nobody knows whether they were done: key → pod and node.
+        self._doubts: dict[str, tuple[Object, str]] = {}
         self._pods = Reflector(
             api,
             "/api/v1/pods",
             params={"fieldSelector": "spec.nodeName="},
             on_change=self._pod_changed,
+            trim=trim.pod,
         )
         self._nodes = Reflector(
             api,
             "/api/v1/nodes",
             params={"labelSelector": "type=virtual-kubelet"},
             on_change=self._node_changed,
+            trim=trim.node,
         )
 
-    async def run(self) -> None:
-        """Schedule until cancelled."""
+    @property
+    def nodes(self) -> Collection[str]:
+        """Names of the virtual nodes."""
+        return self._nodes.store.keys()
+
+    @property
+    def lost(self) -> Mapping[str, float | None]:
+        """What is watched → since when that has not worked (time.monotonic()), or None."""
+        return {"pods": self._pods.lost_since, "nodes": self._nodes.lost_since}
+
+    @property
+    def synced(self) -> Mapping[str, bool]:
+        """What is watched → whether there was a first list."""
+        return {"pods": self._pods.synced.is_set(), "nodes": self._nodes.synced.is_set()}
+
+    async def watch(self) -> None:
+        """Keep pods and nodes known until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._nodes.run())
             group.create_task(self._pods.run())
-            # Before the first list of nodes every pod would be called unschedulable.
-            await self._nodes.synced.wait()
-            await self._pods.synced.wait()
-            log.info("ready: nodes %s", ", ".join(sorted(self._nodes.store)) or "none yet")
-            group.create_task(self._queue.run())
 
-    def _pod_changed(self, key: str, _before: Object | None, after: Object | None) -> None:
-        if after is not None:
-            self._queue.add(key)
+    async def known(self) -> None:
+        """Return once pods and nodes are: before that every pod would be called unschedulable."""
+        await self._nodes.synced.wait()
+        await self._pods.synced.wait()
+
+    async def schedule(self) -> None:
+        """Schedule until cancelled."""
+        await self.known()
+        log.info("scheduling: nodes %s", ", ".join(sorted(self.nodes)) or "none yet")
+        self._scheduling = True
+        for key, pod in self._pods.store.items():
+            self._enqueue(key, pod, "UnscheduledPodAdd")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+            while True:
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                self.queue.wake("UnschedulableTimeout")
+
+    async def finish(self) -> None:
+        """Begin no attempt any more, and return when none is under way."""
+        self._scheduling = False
+        self._idle.clear()
+        if self._under_way:
+            await self._idle.wait()
+
+    def _enqueue(self, key: str, pod: Object, event: str) -> None:
+        if not is_ours(pod, self._names):
+            gated = pod["spec"].get("schedulingGates") and not pod["spec"].get("nodeName")
+            if gated and pod["spec"].get("schedulerName") in self._names:
+                self.queue.gate(key, event)
+            else:
+                self.queue.forget(key)
+        else:
+            self.queue.add(key, event)
+
+    def _pod_changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        if not self._scheduling:
+            return
+        replaced = before and after and before["metadata"]["uid"] != after["metadata"]["uid"]
+        if replaced or (after is None and key not in self._doubts):
+            self.queue.forget(key)
+        if after is not None and (replaced or trim.counts(before) != trim.counts(after)):
+            known = before is not None and not replaced
+            self._enqueue(key, after, "UnscheduledPodUpdate" if known else "UnscheduledPodAdd")
 
     def _node_changed(self, _key: str, before: Object | None, after: Object | None) -> None:
-        if _what_counts(before) != _what_counts(after):
-            for key in self._pods.store:
-                self._queue.add(key)
-
-    async def _schedule(self, key: str) -> None:
-        pod = self._pods.store.get(key)
-        if pod is None or not is_ours(pod, self._names):
+        if not self._scheduling or (after and trim.counts(before) == trim.counts(after)):
             return
-        found = verdict(pod, self._nodes.store.values())
-        try:
-            if found.node is None:
-                await self._refuse(pod, found.reason)
-            else:
-                await self._bind(pod, found.node)
-        except ApiError as error:
-            if error.status not in _GONE:
-                raise
-            log.debug("%s: %s", key, error)
+        self.queue.wake("NodeDelete" if after is None else "NodeUpdate" if before else "NodeAdd")
 
-    async def _bind(self, pod: Object, node: str) -> None:
+    async def _work(self) -> None:
+        while True:
+            waiting = await self.queue.take()
+            if not self._scheduling:
+                return
+            if not self._leads():
+                raise LeaseLostError("the lease is over")
+            self._under_way += 1
+            try:
+                await self._attempt(waiting)
+            finally:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.set()
+            # A verdict alone awaits nothing, and there may be thousands.
+            await asyncio.sleep(0)
+
+    async def _attempt(self, waiting: Waiting) -> None:
+        """One pass over one pod. Whatever goes wrong with it is its own affair."""
+        started = time.monotonic()
+        pod = self._pods.store.get(waiting.key)
+        result: Result | None
+        try:
+            result = await self._pass(waiting)
+        except Exception as error:
+            result = "error"
+            await self._failed(waiting, pod, error)
+        if result is None:
+            return
+        now = time.monotonic()
+        profile = pod["spec"].get("schedulerName", "") if pod else ""
+        self._metrics.attempted(result=result, profile=profile, seconds=now - started)
+        if result == "scheduled":
+            self._metrics.scheduled(attempts=waiting.failures + 1, seconds=now - waiting.added)
+
+    async def _pass(self, waiting: Waiting) -> Result | None:
+        if waiting.key in self._doubts and await self._became_bound(waiting):
+            return "scheduled"
+        pod = self._pods.store.get(waiting.key)
+        if pod is None or not is_ours(pod, self._names):
+            self.queue.forget(waiting.key)
+            return None
+        found = verdict(pod, self._nodes.store.values())
+        if found.node is None:
+            await self._refuse(pod, found.reason)
+            self.queue.refused(waiting)
+            return "unschedulable"
+        return await self._bind(waiting, pod, found.node)
+
+    async def _bind(self, waiting: Waiting, pod: Object, node: str) -> Result | None:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        await self._api.create(
-            f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
-            {
-                "apiVersion": "v1",
-                "kind": "Binding",
-                # The UID is a precondition: a pod of the same name is another pod.
-                "metadata": {"namespace": namespace, "name": name, "uid": metadata["uid"]},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-            },
-        )
-        log.info("%s/%s: bound to %s", namespace, name, node)
-        note = f"Successfully assigned {namespace}/{name} to {node}"
-        await self._tell(pod, reason="Scheduled", note=note)
+        await self._limit.acquire()
+        # Until the answer is there; if none comes, the next attempt asks what became of it.
+        self._doubts[waiting.key] = pod, node
+        try:
+            await self._api.create(
+                f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
+                {
+                    "apiVersion": "v1",
+                    "kind": "Binding",
+                    # The UID is a precondition: a pod of the same name is another pod.
+                    "metadata": {"namespace": namespace, "name": name, "uid": metadata["uid"]},
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+                },
+            )
+        except ApiError as error:
+            if error.status in _NORMAL:
+                return await self._taken(waiting, error)
+            if error.status < 500:
+                del self._doubts[waiting.key]
+            raise
+        except UnreachableError as error:
+            if not error.sent:
+                del self._doubts[waiting.key]
+            raise
+        self._bound(waiting)
+        return "scheduled"
+
+    async def _taken(self, waiting: Waiting, error: ApiError) -> Result | None:
+        """The pod is bound, deleted or another one, which the watch tells; if it is none of these,
+        another attempt follows."""
+        if await self._became_bound(waiting):
+            return "scheduled"
+        log.debug("%s: %s", waiting.key, error)
+        self.queue.failed(waiting)
+        return None
+
+    async def _became_bound(self, waiting: Waiting) -> bool:
+        """Whether the binding that is in doubt was done; either way it is in doubt no more."""
+        pod, node = self._doubts[waiting.key]
+        metadata = pod["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+        await self._limit.acquire()
+        try:
+            found = await self._api.get(path)
+            uid, where = found["metadata"]["uid"], found["spec"].get("nodeName")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            uid = where = None
+        if (uid, where) == (metadata["uid"], node):
+            self._bound(waiting)
+            return True
+        del self._doubts[waiting.key]
+        return False
+
+    def _bound(self, waiting: Waiting) -> None:
+        pod, node = self._doubts.pop(waiting.key)
+        log.info("%s: bound to %s", waiting.key, node)
+        self._recorder.tell(pod, reason="Scheduled", note=assigned(pod, node))
+        self._done(waiting, pod)
+
+    def _done(self, waiting: Waiting, pod: Object) -> None:
+        """Nothing more is to be done for this pod; another of its name may be there by now."""
+        self.queue.bound(waiting)
+        now = self._pods.store.get(waiting.key)
+        if now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]:
+            self.queue.forget(waiting.key)
+            if now is not None:
+                self._enqueue(waiting.key, now, "UnscheduledPodAdd")
 
     async def _refuse(self, pod: Object, reason: str) -> None:
         patch = unschedulable(pod, reason, now=datetime.now(UTC))
-        if patch is None:
-            return
+        if patch is not None:
+            try:
+                await self._patch_status(pod, patch)
+            except ApiError as error:
+                if error.status not in _NORMAL:
+                    raise
+                return
+            log.info("%s/%s: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], reason)
+        self._recorder.tell(pod, reason="FailedScheduling", note=reason)
+
+    async def _failed(self, waiting: Waiting, pod: Object | None, error: Exception) -> None:
+        known = isinstance(error, ApiError | UnreachableError)
+        # Where an answer of the API server was raised says nothing that it does not say.
+        log.warning(
+            "%s: failed %d times in a row: %s",
+            waiting.key,
+            waiting.failures + 1,
+            error or type(error).__name__,
+            exc_info=None if known else error,
+        )
+        retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
+        if retry_after:
+            self._limit.hold(retry_after)
+        elif pod is not None and not isinstance(error, UnreachableError):
+            await self._tell_error(pod, str(error) or type(error).__name__)
+        self.queue.failed(waiting, retry_after=retry_after)
+
+    async def _tell_error(self, pod: Object, message: str) -> None:
+        patch = unschedulable(pod, message, now=datetime.now(UTC), reason="SchedulerError")
+        try:
+            if patch is not None:
+                await self._patch_status(pod, patch)
+        except (ApiError, UnreachableError) as error:
+            log.debug("%s: status: %s", pod["metadata"]["name"], error)
+        self._recorder.tell(pod, reason="FailedScheduling", note=message)
+
+    async def _patch_status(self, pod: Object, patch: Object) -> None:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
+        await self._limit.acquire()
         await self._api.patch(path, patch, content_type=STRATEGIC)
-        log.info("%s/%s: %s", metadata["namespace"], metadata["name"], reason)
-        await self._tell(pod, reason="FailedScheduling", note=reason)
-
-    async def _tell(
-        self, pod: Object, *, reason: Literal["Scheduled", "FailedScheduling"], note: str
-    ) -> None:
-        body = event(pod, reason=reason, note=note, instance=self._host, now=datetime.now(UTC))
-        namespace = pod["metadata"]["namespace"]
-        try:
-            await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
-        except (ApiError, UnreachableError) as error:
-            # Events are a courtesy: the pod is bound, or its condition is written, already.
-            log.warning("%s/%s: event %s: %s", namespace, pod["metadata"]["name"], reason, error)
-
-
-def _what_counts(node: Object | None) -> Any:
-    """What a verdict reads of a node, so that its status updates do not wake every pod."""
-    if node is None:
-        return None
-    metadata, spec = node["metadata"], node.get("spec") or {}
-    largest = (metadata.get("annotations") or {}).get(LARGEST_ANNOTATION)
-    status = node.get("status") or {}
-    amounts = status.get("capacity"), status.get("allocatable")
-    return metadata.get("labels"), largest, spec.get("taints"), spec.get("unschedulable"), amounts

@@ -1,0 +1,153 @@
+"""Which pods wait for what: the scheduling queue, in kube-scheduler's terms."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from slurmlet.scheduler.backoff import backoff
+
+Place = Literal["active", "backoff", "unschedulable", "gated"]
+PLACES: tuple[Place, ...] = ("active", "backoff", "unschedulable", "gated")
+
+FAILED = "ScheduleAttemptFailure"
+RESTED = "BackoffComplete"
+
+Count = Callable[[str, Place], None]
+"""Called with the event that brought a pod somewhere, and where."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A pod in the queue. Times are those of time.monotonic(); `added` is when it could first have
+    been scheduled, `place` None while it is tried and after it was bound."""
+
+    key: str
+    added: float
+    place: Place | None = None
+    failures: int = 0
+    rested_at: float = 0.0
+    woken_by: str | None = None
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+
+class SchedulingQueue:
+    """Hands out each pod that has a chance, one attempt at a time.
+
+    A pod that fits nowhere waits until `wake` or `add`; one whose attempt failed rests first. It
+    grows with the pods that it was told of, and shrinks when they are forgotten.
+    """
+
+    def __init__(self, count: Count = lambda _event, _place: None) -> None:
+        self._count = count
+        self._waiting: dict[str, Waiting] = {}
+        self._unschedulable: dict[str, Waiting] = {}
+        self._tried: set[Waiting] = set()
+        self._ready: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._pending: Counter[Place] = Counter()
+
+    def pending(self, place: Place) -> int:
+        """How many pods wait there."""
+        return self._pending[place]
+
+    def add(self, key: str, event: str) -> None:
+        """A pod is new, or changed in what a verdict reads."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = Waiting(key, added=time.monotonic())
+            self._move(waiting, "active", event)
+        elif waiting in self._tried:
+            waiting.woken_by = event
+        elif waiting.place == "gated":
+            waiting.added = time.monotonic()
+            self._move(waiting, "active", event)
+        elif waiting.place == "unschedulable":
+            self._release(waiting, event)
+
+    def gate(self, key: str, event: str) -> None:
+        """A pod is there and may not be tried yet."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = Waiting(key, added=time.monotonic())
+            self._move(waiting, "gated", event)
+
+    def forget(self, key: str) -> None:
+        """A pod is gone, bound or not ours."""
+        waiting = self._waiting.pop(key, None)
+        if waiting:
+            self._tried.discard(waiting)
+            self._leave(waiting)
+
+    def wake(self, event: str) -> None:
+        """Something changed for all that fit nowhere, and for those that are tried just now."""
+        for waiting in self._tried:
+            waiting.woken_by = event
+        for waiting in list(self._unschedulable.values()):
+            self._release(waiting, event)
+
+    async def take(self) -> Waiting:
+        """The next pod to try; `bound`, `refused` or `failed` must follow."""
+        while True:
+            waiting = await self._ready.get()
+            # What was forgotten or gated meanwhile is still in line.
+            if waiting.place == "active" and self._waiting.get(waiting.key) is waiting:
+                self._leave(waiting)
+                self._tried.add(waiting)
+                return waiting
+
+    def bound(self, waiting: Waiting) -> None:
+        """It needs no further attempt; whether it still is there the watch says."""
+        self._tried.discard(waiting)
+
+    def refused(self, waiting: Waiting) -> None:
+        """It fits nowhere."""
+        if self._rest(waiting, 0.0):
+            if waiting.woken_by:
+                self._release(waiting, waiting.woken_by)
+            else:
+                self._move(waiting, "unschedulable", FAILED)
+
+    def failed(self, waiting: Waiting, *, retry_after: float = 0.0) -> None:
+        """The attempt came to no end; another follows by itself, not before so many seconds."""
+        if self._rest(waiting, retry_after):
+            self._release(waiting, FAILED)
+
+    def _rest(self, waiting: Waiting, seconds: float) -> bool:
+        """Whether it is still known."""
+        self._tried.discard(waiting)
+        waiting.failures += 1
+        waiting.rested_at = time.monotonic() + max(backoff(waiting.failures), seconds)
+        return self._waiting.get(waiting.key) is waiting
+
+    def _release(self, waiting: Waiting, event: str) -> None:
+        pause = waiting.rested_at - time.monotonic()
+        if pause <= 0:
+            self._move(waiting, "active", event)
+            return
+        self._move(waiting, "backoff", event)
+        loop = asyncio.get_running_loop()
+        waiting.timer = loop.call_later(pause, self._move, waiting, "active", RESTED)
+
+    def _move(self, waiting: Waiting, place: Place, event: str) -> None:
+        self._leave(waiting)
+        waiting.place = place
+        self._pending[place] += 1
+        self._count(event, place)
+        if place == "active":
+            waiting.woken_by = None
+            self._ready.put_nowait(waiting)
+        elif place == "unschedulable":
+            self._unschedulable[waiting.key] = waiting
+
+    def _leave(self, waiting: Waiting) -> None:
+        if waiting.timer:
+            waiting.timer.cancel()
+            waiting.timer = None
+        if waiting.place is None:
+            return
+        self._pending[waiting.place] -= 1
+        if waiting.place == "unschedulable":
+            del self._unschedulable[waiting.key]
+        waiting.place = None
