@@ -66,6 +66,13 @@ def test_fsync_is_given_up_only_when_asked() -> None:
     assert flags("etcd", replace(CONFIG, etcd_fsync=False))["unsafe-no-fsync"] == "true"
 
 
+def test_requests_are_logged_by_a_policy_only() -> None:
+    assert not any(name.startswith("audit-") for name in flags("kube-apiserver"))
+    found = flags("kube-apiserver", replace(CONFIG, audit_policy="/etc/audit.yaml"))
+    assert found["audit-policy-file"] == "/etc/audit.yaml"
+    assert found["audit-log-path"] == "-"
+
+
 def test_on_loopback_no_endpoint_is_published() -> None:
     config = replace(CONFIG, advertise_address="127.0.0.1")
     assert flags("kube-apiserver", config)["endpoint-reconciler-type"] == "none"

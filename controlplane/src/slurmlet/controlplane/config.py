@@ -19,7 +19,8 @@ class Config:
     address nothing is published. etcd and the controller-manager listen on loopback only.
     `etcd_fsync` is False only where losing the cluster in a power cut does not matter.
     `node_grace_seconds` is how long a node may be silent before its pods leave their Services; they
-    are not evicted in any case.
+    are not evicted in any case. By `audit_policy`, a file, the API server writes requests to its
+    log, which is its output; with an empty one it does not.
     """
 
     advertise_address: str
@@ -35,6 +36,7 @@ class Config:
     bin_dir: Path = Path("/opt/slurmlet/controlplane")
     etcd_fsync: bool = True
     node_grace_seconds: int = 900
+    audit_policy: str = ""
 
     @property
     def publishes_endpoint(self) -> bool:
@@ -125,6 +127,8 @@ def _check(config: Config) -> None:
             f"node_grace_seconds = {config.node_grace_seconds} must be from {LEAST_GRACE}, because"
             f" the lease is renewed every 10 s, to {MOST_GRACE}"
         )
+    if config.audit_policy and not config.audit_policy.startswith("/"):
+        raise ControlPlaneError(f"audit_policy = {config.audit_policy!r} must be an absolute path")
     ports = {name: getattr(config, name) for name in PORT_FIELDS}
     for name, port in ports.items():
         if not 1 <= port <= 65535:

@@ -136,6 +136,9 @@ def _apiserver(config: Config) -> Process:
     }
     if not config.publishes_endpoint:
         flags["endpoint-reconciler-type"] = "none"
+    if config.audit_policy:
+        # "-" is its standard output.
+        flags |= {"audit-policy-file": config.audit_policy, "audit-log-path": "-"}
     return Process(
         name="kube-apiserver",
         unit="slurmlet-apiserver",
