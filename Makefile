@@ -119,6 +119,11 @@ soak: provision ## All e2e tests with many rounds, on each release
 	done
 	@$(TIER) run claims $(MAKE) claims
 
+.PHONY: soak-scheduler
+soak-scheduler: dev ## Two schedulers of which one is killed each 20 s under 5,000 pods; a network that is dead for 90 s
+	@PODS=5000 ROUNDS=10 KILL_SECONDS=20 WATCH_SILENCE=90 \
+	  $(PYTEST) -q -s --timeout=900 tests/integration/scheduler
+
 .PHONY: conformance
 conformance: provision ## Kubernetes' own specs in the lab, those that take minutes as well; known failures: tests/e2e/upstream.toml
 	@SLOW=1 SLURMLET_LAB_SLURM=trixie $(PYTEST) -q tests/e2e/test_upstream.py

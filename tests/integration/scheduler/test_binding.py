@@ -1,75 +1,16 @@
 """What alice and a site admin see of the scheduler on a real API server, under its own identity."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.scheduler.process import NODE, READY, Scheduler, pod
 
 from slurmlet.controlplane.run import ControlPlane
 
 Kubectl = Callable[..., str]
-SECONDS = 30
 WAIT = "--timeout=20s"
-
-NODE = {
-    "apiVersion": "v1",
-    "kind": "Node",
-    "metadata": {
-        "name": "slurm",
-        "labels": {"type": "virtual-kubelet", "kubernetes.io/os": "linux"},
-        "annotations": {"slurmlet.io/largest": '{"cpu": {}, "debug": {}}'},
-    },
-    "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},
-}
-READY = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}}
-
-
-def pod(name: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "schedulerName": "slurmlet-scheduler",
-            "tolerations": [{"key": "slurmlet.io/slurm", "operator": "Exists"}],
-            "containers": [{"name": "web", "image": "registry.lab:5000/web:1"}],
-            **spec,
-        },
-    }
-
-
-class Scheduler:
-    """The process that the unit starts; `start` and `kill` may alternate."""
-
-    def __init__(self, directory: Path, plane: ControlPlane) -> None:
-        pki = plane.config.pki_dir
-        self.log = directory / "log"
-        self._config = directory / "slurmlet.toml"
-        self._config.write_text(
-            f'[scheduler]\nserver = "{plane.server}"\nca = "{pki}/ca.crt"\n'
-            f'client_cert = "{pki}/scheduler.crt"\nclient_key = "{pki}/scheduler.key"\n'
-            "metrics_port = 0\n"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "slurmlet.scheduler", "--config", str(self._config)]
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(timeout=SECONDS)
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(timeout=SECONDS)
 
 
 @pytest.fixture(scope="module")

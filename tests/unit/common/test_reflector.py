@@ -172,3 +172,10 @@ async def test_it_waits_as_long_as_the_server_asks() -> None:
     started = time.monotonic()
     await play(FakeApi([busy, [pod("web", 1)]], []))
     assert time.monotonic() - started >= 0.3
+
+
+async def test_a_watch_that_ends_at_once_is_not_begun_again_and_again() -> None:
+    api = FakeApi([[], []], [[]])
+    await play(api)
+    assert api.watched_from == ["10", "10"]
+    assert not api.lists, "it was listed anew, after a pause"

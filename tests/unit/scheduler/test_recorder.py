@@ -150,6 +150,7 @@ async def test_a_server_that_fails_for_a_while_loses_nothing(pod: Make) -> None:
     api.errors = [
         UnreachableError("refused"),
         ApiError(status=500, reason="", message=""),
+        ApiError(status=403, reason="Forbidden", message="cannot create resource events"),
         ApiError(status=429, reason="", message="", retry_after=0.01),
     ]
     async with recording(api, lost.append) as recorder:
@@ -163,7 +164,9 @@ async def test_what_is_lost_is_said_and_counted(
     monkeypatch.setattr(module, "TRIES", 2)
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     api, lost = FakeApi(), list[str]()
-    api.errors = [ApiError(status=403, reason="Forbidden", message="namespace is terminating")]
+    api.errors = [
+        ApiError(status=403, reason="Forbidden", message="namespace alice is being terminated")
+    ]
     async with recording(api, lost.append) as recorder:
         await recorder.write(pod(), reason="Scheduled", note="to slurm")
         api.errors = [UnreachableError("refused")] * 2
@@ -171,7 +174,10 @@ async def test_what_is_lost_is_said_and_counted(
         for number in range(3):
             recorder.tell(pod(name=f"job-{number}"), reason="Scheduled", note="to slurm")
     assert lost == ["refused", "unreachable", "full"]
-    assert "alice/web: event Scheduled lost: 403 Forbidden: namespace is terminating" in caplog.text
+    assert (
+        "alice/web: event Scheduled lost: 403 Forbidden: namespace alice is being terminated"
+        in caplog.text
+    )
     assert "alice/job-2: event Scheduled lost: 2 events wait" in caplog.text
 
 

@@ -14,7 +14,12 @@ WATCH_SECONDS = (240, 480)
 """The server ends a watch after a random time in this range, so that no watch is trusted long."""
 RESYNC_SECONDS = 600
 """After this time a watch is not resumed but the collection listed again and compared."""
-BACKOFF_SECONDS = (0.1, 30.0)
+BACKOFF_SECONDS = (0.1, 10.0)
+"""An API server that is back after a while is found within the longer one."""
+SHORT_SECONDS = 1
+"""A watch that ends so soon and brings nothing is no watch that can be resumed."""
+STEADY_SECONDS = 10
+"""What has worked for so long fails anew when it fails."""
 
 _MALFORMED = (AttributeError, KeyError, TypeError)
 """What reading an object raises that is none."""
@@ -67,7 +72,7 @@ class Reflector:
                 await self._list_and_watch()
                 failures = 0
             except (ApiError, UnreachableError) as error:
-                failures = 0 if time.monotonic() - started > 60 else failures + 1
+                failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures + 1
                 expired = isinstance(error, ApiError) and error.status == 410
                 if not expired:
                     log.warning("%s: %s", self._path, error)
@@ -84,8 +89,11 @@ class Reflector:
         while time.monotonic() - listed < RESYNC_SECONDS:
             seconds = random.randint(*WATCH_SECONDS)
             params = {**self._params, "resourceVersion": version, "timeoutSeconds": str(seconds)}
+            began = time.monotonic()
             async for event in self._api.watch(self._path, params):
                 version = self._take(event)
+            if self.last_heard < began and time.monotonic() - began < SHORT_SECONDS:
+                raise UnreachableError(f"watch {self._path}: ended at once, without a word")
 
     async def _list(self) -> tuple[list[Object], str]:
         try:

@@ -37,8 +37,8 @@ async def _run(config: SchedulerConfig, *, path: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with await _connect(config) as api:
-        replica = Replica(api, config)
+    async with await _connect(config) as api, await _connect(config) as lease_api:
+        replica = Replica(api, config, lease_api=lease_api)
         if config.metrics_port:
             _serve(replica, config, path=path)
         await replica.run(stopped)

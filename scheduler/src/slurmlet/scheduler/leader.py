@@ -135,10 +135,15 @@ class Election:
         Raises:
             LeaseLostError: it could not be renewed in time, or another has it.
         """
+        pause = self._terms.retry
         while True:
-            await asyncio.sleep(min(self._terms.retry, max(self._left(), 0.0)))
-            if await self._try(min(self._terms.deadline / 2, max(self._left(), 0.0))):
+            # Half of what is left at most, so that there is time for a last attempt.
+            await asyncio.sleep(max(0.0, min(pause, self._left() / 2)))
+            began = self._clock()
+            if await self._try(max(0.0, min(self._terms.deadline / 2, self._left()))):
+                pause = self._terms.retry
                 continue
+            pause = max(0.0, self._terms.retry - (self._clock() - began))
             if not self.leads():
                 raise LeaseLostError(
                     f"lease {self._namespace}/{self._name} was not renewed for"

@@ -140,7 +140,7 @@ class Recorder:
             except ApiError as error:
                 if error.status == 409 and write.patch is None:
                     return  # told already, by another attempt or by another scheduler of ours
-                if error.status != 429 and error.status < 500:
+                if _is_final(error):
                     self._lose(write, "refused", str(error))
                     return
                 why, asked = str(error), error.retry_after
@@ -174,3 +174,10 @@ class Recorder:
             write.body["reason"],
             said,
         )
+
+
+def _is_final(error: ApiError) -> bool:
+    """Whether the same answer would come again. An API server that has just started forbids what it
+    permits a second later, when it has read who may do what."""
+    terminating = error.status == 403 and "being terminated" in error.message
+    return terminating or error.status in (400, 404, 405, 413, 422)

@@ -28,14 +28,16 @@ DRAIN_SECONDS = 10.0
 class Replica:
     """`run` it once. `scheduler` and `registry` are for those who look after it."""
 
-    def __init__(self, api: Api, config: SchedulerConfig) -> None:
+    def __init__(self, api: Api, config: SchedulerConfig, *, lease_api: Api) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._api = api
         self._config = config
         self._metrics = metrics_in(self.registry)
+        # With a connection of its own: of many that went dead one after the other would be tried
+        # until the lease is lost.
         self._election = Election(
-            api,
+            lease_api,
             namespace=config.lease_namespace,
             name=config.lease_name,
             identity=f"{socket.gethostname()}_{uuid.uuid4()}",
@@ -57,6 +59,7 @@ class Replica:
         self._leading = self._metrics.leader.labels(name=config.lease_name)
         self._leading.set(0)
         self._leading_now = False
+        self._keeping: asyncio.Task[None] | None = None
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Work until `stopped` is set.
@@ -92,7 +95,7 @@ class Replica:
         self._leading_now = True
         async with asyncio.TaskGroup() as group:
             if self._config.leader_elect:
-                group.create_task(self._election.keep())
+                self._keeping = group.create_task(self._election.keep())
             group.create_task(self._recorder.run())
             group.create_task(self.scheduler.schedule())
             group.create_task(
@@ -108,7 +111,8 @@ class Replica:
     async def _stop(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.scheduler.finish(), FINISH_SECONDS)
-        if self._config.leader_elect:
+        if self._keeping:
+            self._keeping.cancel()
             await self._election.release()
         self._leading.set(0)
         try:
