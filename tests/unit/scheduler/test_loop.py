@@ -12,14 +12,23 @@ from slurmlet.common.kube import Api, ApiError, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.scheduler import backoff
 from slurmlet.scheduler.leader import LeaseLostError
-from slurmlet.scheduler.loop import Scheduler
+from slurmlet.scheduler.loop import Scheduler, most_pods
 from slurmlet.scheduler.metrics import metrics_in
 from slurmlet.scheduler.recorder import Recorder
 
 Make = Callable[..., dict[str, Any]]
 NAMES = frozenset({"slurmlet-scheduler", "default-scheduler"})
 SECONDS = 5
+INF = float("inf")
 PODS, NODES = "/api/v1/pods", "/api/v1/nodes"
+
+
+RUNNING = "spec.nodeName=slurm,status.phase!=Succeeded,status.phase!=Failed"
+"""The selector of pods on the node, and the key of their watch."""
+
+
+def is_running(params: Any) -> bool:
+    return bool(params.get("fieldSelector") == RUNNING)
 
 
 class FakeApi:
@@ -30,7 +39,10 @@ class FakeApi:
 
     def __init__(self, *, pods: list[Any] | None = None, nodes: list[Any] | None = None) -> None:
         self.items = {PODS: pods or [], NODES: nodes or []}
-        self.watches: dict[str, asyncio.Queue[Any]] = {path: asyncio.Queue() for path in self.items}
+        self.running: list[Any] = []
+        self.watches: dict[str, asyncio.Queue[Any]] = {
+            path: asyncio.Queue() for path in (*self.items, RUNNING)
+        }
         self.errors: list[Exception] = []
         self.after: list[Exception] = []
         self.bound: dict[str, dict[str, Any]] = {}
@@ -42,12 +54,13 @@ class FakeApi:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def list(self, path: str, _params: Any, *, trim: Any) -> tuple[list[Any], str]:
-        return [trim(item) for item in copy.deepcopy(self.items[path])], "1"
+    async def list(self, path: str, params: Any, *, trim: Any) -> tuple[list[Any], str]:
+        items = self.running if is_running(params) else self.items[path]
+        return [trim(item) for item in copy.deepcopy(items)], "1"
 
-    async def watch(self, path: str, _params: Any) -> AsyncIterator[Any]:
+    async def watch(self, path: str, params: Any) -> AsyncIterator[Any]:
         while True:
-            yield await self.watches[path].get()
+            yield await self.watches[RUNNING if is_running(params) else path].get()
 
     async def get(self, path: str) -> dict[str, Any]:
         name = path.rpartition("/")[2]
@@ -386,3 +399,62 @@ async def test_a_node_that_only_says_it_is_alive_wakes_nobody(pod: Make, node: M
         api.send(NODES, "MODIFIED", labelled)
         await api.until(lambda: bool(api.bindings))
     assert len(api.patches) == 1
+
+
+def full(node: Make, pods: int) -> dict[str, Any]:
+    return {**node(), "status": {"allocatable": {"pods": str(pods)}}}
+
+
+async def test_pods_on_a_node_are_counted_from_their_binding_on(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod(), pod(name="refused")], nodes=[node()])
+    api.running = [pod(name="old")]
+    api.open.clear()
+    async with scheduling(api) as scheduler:
+        await until(lambda: api.asked == 2)
+        assert scheduler._occupancy.running == {"slurm": 3}, "those that are being bound, too"
+        api.errors = [ApiError(status=403, reason="Forbidden", message="denied")]
+        api.open.set()
+        await until(lambda: scheduler._occupancy.running == {"slurm": 2})
+        await api.until(lambda: len(api.bindings) == 2)
+        api.send(RUNNING, "ADDED", version(pod(), 5))
+        api.send(RUNNING, "DELETED", version(pod(name="old"), 6))
+        await until(lambda: scheduler._occupancy.running == {"slurm": 2})
+        api.send(NODES, "DELETED", version(node(), 7))
+        await until(lambda: scheduler._occupancy.running == {})
+
+
+@pytest.mark.claim("K43")
+@pytest.mark.parametrize(("allowed", "woken"), [(2, True), (3, False)])
+async def test_a_pod_that_leaves_a_full_node_wakes_those_that_wait(
+    pod: Make, node: Make, allowed: int, woken: bool
+) -> None:
+    registry = CollectorRegistry()
+    api = FakeApi(pods=[pod(nodeSelector={"disk": "ssd"})], nodes=[full(node, allowed)])
+    api.running = [pod(name="one"), pod(name="two")]
+    async with scheduling(api, registry=registry) as scheduler:
+        await until(lambda: scheduler.queue.pending("unschedulable") == 1)
+        api.send(RUNNING, "DELETED", version(pod(name="one"), 5))
+        await until(lambda: scheduler._occupancy.running == {"slurm": 1})
+        await asyncio.sleep(0)
+        counts = [
+            registry.get_sample_value(
+                "scheduler_queue_incoming_pods_total",
+                {"event": "AssignedPodDelete", "queue": place},
+            )
+            for place in ("active", "backoff")
+        ]
+    assert any(counts) == woken
+
+
+@pytest.mark.parametrize(
+    ("allocatable", "most"),
+    [
+        ({"pods": "110"}, 110),
+        ({"pods": "1k"}, 1000),
+        ({}, float("inf")),
+        ({"pods": "x"}, float("inf")),
+    ],
+)
+def test_how_many_pods_a_node_takes(allocatable: dict[str, str], most: float) -> None:
+    assert most_pods({"status": {"allocatable": allocatable}}) == most
+    assert most_pods({"status": {}}) == INF

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.common.reflector import Reflector
+from slurmlet.contracts import quantity
 from slurmlet.scheduler import trim
 from slurmlet.scheduler.events import assigned, unschedulable
 from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.metrics import Metrics, Result
+from slurmlet.scheduler.occupancy import Occupancy
 from slurmlet.scheduler.queue import SchedulingQueue, Waiting
 from slurmlet.scheduler.recorder import Recorder
 from slurmlet.scheduler.verdict import is_ours, verdict
@@ -58,6 +60,8 @@ class Scheduler:
         self._idle = asyncio.Event()
         # Bindings of which nobody knows whether they were done: key → pod and node.
         self._doubts: dict[str, tuple[Object, str]] = {}
+        self._occupancy = Occupancy(api, left=self._pod_left)
+        self._group: asyncio.TaskGroup | None = None
         self._pods = Reflector(
             api,
             "/api/v1/pods",
@@ -91,6 +95,7 @@ class Scheduler:
     async def watch(self) -> None:
         """Keep pods and nodes known until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self._nodes.run())
             group.create_task(self._pods.run())
 
@@ -98,6 +103,7 @@ class Scheduler:
         """Return once pods and nodes are: before that every pod would be called unschedulable."""
         await self._nodes.synced.wait()
         await self._pods.synced.wait()
+        await self._occupancy.known()
 
     async def schedule(self) -> None:
         """Schedule until cancelled."""
@@ -140,7 +146,16 @@ class Scheduler:
             known = before is not None and not replaced
             self._enqueue(key, after, "UnscheduledPodUpdate" if known else "UnscheduledPodAdd")
 
+    def _pod_left(self, node: str) -> None:
+        """Wake others if the node was full: of one that was not, nobody waits for a place."""
+        found = self._nodes.store.get(node)
+        left = self._occupancy.running.get(node, 0)
+        if self._scheduling and found and left + 1 >= most_pods(found):
+            self.queue.wake("AssignedPodDelete")
+
     def _node_changed(self, _key: str, before: Object | None, after: Object | None) -> None:
+        if self._group and (before is None or after is None):
+            self._occupancy.follow(self._nodes.store, self._group)
         if not self._scheduling or (after and trim.counts(before) == trim.counts(after)):
             return
         self.queue.wake("NodeDelete" if after is None else "NodeUpdate" if before else "NodeAdd")
@@ -200,6 +215,7 @@ class Scheduler:
         await self._limit.acquire()
         # Until the answer is there; if none comes, the next attempt asks what became of it.
         self._doubts[waiting.key] = pod, node
+        self._occupancy.assume(node, waiting.key)
         try:
             await self._api.create(
                 f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
@@ -215,11 +231,11 @@ class Scheduler:
             if error.status in _NORMAL:
                 return await self._taken(waiting, error)
             if error.status < 500:
-                del self._doubts[waiting.key]
+                self._not_bound(waiting.key)
             raise
         except UnreachableError as error:
             if not error.sent:
-                del self._doubts[waiting.key]
+                self._not_bound(waiting.key)
             raise
         self._bound(waiting)
         return "scheduled"
@@ -249,7 +265,7 @@ class Scheduler:
         if (uid, where) == (metadata["uid"], node):
             self._bound(waiting)
             return True
-        del self._doubts[waiting.key]
+        self._not_bound(waiting.key)
         return False
 
     def _bound(self, waiting: Waiting) -> None:
@@ -257,6 +273,10 @@ class Scheduler:
         log.info("%s: bound to %s", waiting.key, node)
         self._recorder.tell(pod, reason="Scheduled", note=assigned(pod, node))
         self._done(waiting, pod)
+
+    def _not_bound(self, key: str) -> None:
+        _pod, node = self._doubts.pop(key)
+        self._occupancy.forget(node, key)
 
     def _done(self, waiting: Waiting, pod: Object) -> None:
         """Nothing more is to be done for this pod; another of its name may be there by now."""
@@ -310,3 +330,11 @@ class Scheduler:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         await self._limit.acquire()
         await self._api.patch(path, patch, content_type=STRATEGIC)
+
+
+def most_pods(node: Object) -> float:
+    """How many pods may be on a node at a time, as far as it says."""
+    try:
+        return float(quantity.parse(node["status"]["allocatable"]["pods"]))
+    except (KeyError, TypeError, quantity.QuantityError):
+        return float("inf")

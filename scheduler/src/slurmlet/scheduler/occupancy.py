@@ -1,0 +1,82 @@
+"""How many pods are on each virtual node."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from slurmlet.common.kube import Api, Object
+from slurmlet.common.reflector import Reflector
+
+Left = Callable[[str], None]
+"""Called with the name of a node that a pod has left; `running` counts it no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    reflector: Reflector
+    task: asyncio.Task[None]
+
+
+class Occupancy:
+    """Counts pods that are bound to the followed nodes and have not ended, those among them that
+    are just being bound. Nodes of others are not looked at, however many pods they have."""
+
+    def __init__(self, api: Api, *, left: Left) -> None:
+        self._api = api
+        self._left = left
+        self._followed: dict[str, _Followed] = {}
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """Name of a node → pods on it; a node whose pods are not known yet is absent."""
+        return {
+            name: len(one.reflector.store)
+            for name, one in self._followed.items()
+            if one.reflector.synced.is_set()
+        }
+
+    def follow(self, nodes: Collection[str], group: asyncio.TaskGroup) -> None:
+        """Count on these nodes from now on, in tasks of the group, and on no others."""
+        for name in self._followed.keys() - set(nodes):
+            self._followed.pop(name).task.cancel()
+        for name in set(nodes) - self._followed.keys():
+            reflector = self._reflector(name)
+            self._followed[name] = _Followed(reflector, group.create_task(reflector.run()))
+
+    async def known(self) -> None:
+        """Return once the pods on the nodes that are followed now are known."""
+        for one in list(self._followed.values()):
+            await one.reflector.synced.wait()
+
+    def assume(self, node: str, key: str) -> None:
+        """A pod is being bound. It counts at once, as in kube-scheduler: else many would be bound
+        to the last place before the watch tells of the first."""
+        if node in self._followed:
+            store = self._followed[node].reflector.store
+            store.setdefault(key, {"metadata": {"resourceVersion": "0"}})
+
+    def forget(self, node: str, key: str) -> None:
+        """It was not bound after all."""
+        if node in self._followed:
+            store = self._followed[node].reflector.store
+            if store.get(key, {}).get("metadata", {}).get("resourceVersion") == "0":
+                del store[key]
+
+    def _reflector(self, node: str) -> Reflector:
+        def changed(_key: str, _before: Object | None, after: Object | None) -> None:
+            if after is None:
+                self._left(node)
+
+        selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
+        return Reflector(
+            self._api,
+            "/api/v1/pods",
+            params={"fieldSelector": selector},
+            on_change=changed,
+            trim=_trim,
+        )
+
+
+def _trim(pod: Object) -> Object:
+    metadata = pod["metadata"]
+    return {"metadata": {key: metadata[key] for key in ("namespace", "name", "resourceVersion")}}
