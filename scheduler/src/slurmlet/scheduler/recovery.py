@@ -28,8 +28,12 @@ async def tell_untold(
     if since is None:
         return
     for node in sorted(nodes):
-        for pod in await _bound(api, node=node, names=names, since=since - UNTOLD):
-            await recorder.write(pod, reason="Scheduled", note=assigned(pod, node))
+        try:
+            for pod in await _bound(api, node=node, names=names, since=since - UNTOLD):
+                await recorder.write(pod, reason="Scheduled", note=assigned(pod, node))
+        except Exception:
+            # An event more or less is no reason to end the one who binds.
+            log.exception("%s: events of pods that were bound before may be missing", node)
 
 
 async def _bound(api: Api, *, node: str, names: Collection[str], since: datetime) -> list[Object]:
