@@ -227,6 +227,18 @@ def test_a_resource_that_comes_later(
     kubectl("alice", "-n", "alice", "wait", "--for=condition=PodScheduled", "pod/foo", WAIT)
 
 
+@pytest.mark.claim("K13", "K43")
+def test_a_full_node(told: Callable[..., str], changed_node: Node, kubectl: Kubectl) -> None:
+    changed_node.amounts({**AMOUNTS, "pods": "2"})
+    # The pod that marks the change is one of the two.
+    changed_node.change(taints=[OURS])
+    kubectl("alice", "-n", "alice", "create", "-f", "-", stdin=json.dumps(pod("last")))
+    kubectl("alice", "-n", "alice", "wait", "--for=condition=PodScheduled", "pod/last", WAIT)
+    assert told(pod("full")) == claimed("K13", most=2, **ONE)
+    kubectl("admin", "-n", "alice", "delete", "pod/last", "--force", "--grace-period=0")
+    kubectl("alice", "-n", "alice", "wait", "--for=condition=PodScheduled", "pod/full", WAIT)
+
+
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 OTHER_ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}

@@ -202,7 +202,7 @@ class Scheduler:
         if pod is None or not is_ours(pod, self._names):
             self.queue.forget(waiting.key)
             return None
-        found = verdict(pod, self._nodes.store.values())
+        found = verdict(pod, self._nodes.store.values(), running=self._occupancy.running)
         if found.node is None:
             await self._refuse(pod, found.reason)
             self.queue.refused(waiting)
