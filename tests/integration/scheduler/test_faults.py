@@ -139,6 +139,7 @@ def few(fault: Fault, count: int) -> Fault:
 
 
 @pytest.mark.claim("K54")
+@pytest.mark.timeout(5 * SECONDS)
 async def test_no_bad_answer_loses_a_pod_or_calls_one_unschedulable(
     control_plane: ControlPlane,
     admin: Api,
