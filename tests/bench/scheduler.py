@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from tests.e2e.conftest import ROOT
 
 from slurmlet.common.kube import Api
 from slurmlet.controlplane.run import ControlPlane
-from slurmlet.scheduler.config import SchedulerConfig
 
 PAGE = ROOT / "docs" / "figures.md"
 SECTION = "bench-scheduler"
@@ -32,7 +30,6 @@ KNOWN = 10_000
 UNREACHED = Limit(qps=1000, burst=1000)
 LIMITS = (Limit(qps=50, burst=100), UNREACHED)
 """The first is kube-scheduler's default; the other is more than two processors allow."""
-LIMITED = "qps" in {field.name for field in dataclasses.fields(SchedulerConfig)}
 PARALLEL = 32
 """Requests under way that create pods: more than two processors answer at once."""
 LEAST_RATE = 10
@@ -83,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="put the table into docs/figures.md")
     given = parser.parse_args(argv)
     conditions = f"{bed.conditions()}, {given.seconds} s of steady load, {given.rounds} rounds"
-    conditions += "" if LIMITED else f"; {OURS} knows no limit"
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory, made(Path(directory)) as found:
         figures = list(rows(measure(found, seconds=given.seconds, rounds=given.rounds)))
@@ -117,13 +113,13 @@ def measure(found: Bed, *, seconds: int, rounds: int) -> dict[Case, list[Run]]:
     for limit in LIMITS:
         for size in SIZES:
             for _ in range(rounds if limit == UNREACHED else 1):
-                for who in contenders(limit):
+                for who in CONTENDERS:
                     case = Case(who=who, limit=limit, pods=size)
                     add(case, burst(found, case))
     for known in (0, KNOWN):
         with pods(found, known, gated=True):
             for _ in range(rounds):
-                for who in contenders(UNREACHED):
+                for who in CONTENDERS:
                     count = RATE * seconds
                     case = Case(who=who, limit=UNREACHED, pods=count, rate=RATE, known=known)
                     add(case, steady(found, case))
@@ -212,8 +208,8 @@ def started(found: Bed, case: Case) -> Iterator[int]:
 def _ours(found: Bed, limit: Limit) -> list[str]:
     config = found.directory / "slurmlet.toml"
     lines = ["[scheduler]", f'kubeconfig = "{found.plane.config.pki_dir}/scheduler.conf"']
-    if LIMITED:
-        lines += [f"qps = {limit.qps}", f"burst = {limit.burst}"]
+    lines += [f"qps = {limit.qps}", f"burst = {limit.burst}"]
+    lines += ["leader_elect = false", "metrics_port = 0"]
     config.write_text("\n".join(lines))
     return [sys.executable, "-m", "slurmlet.scheduler", "--config", str(config)]
 
@@ -237,11 +233,6 @@ def _theirs(found: Bed, limit: Limit) -> list[str]:
 
 
 CONTENDERS: Mapping[str, Callable[[Bed, Limit], list[str]]] = {THEIRS: _theirs, OURS: _ours}
-
-
-def contenders(limit: Limit) -> Sequence[str]:
-    """Who can be held to a limit, or needs not to be."""
-    return (THEIRS, OURS) if LIMITED or limit == UNREACHED else (THEIRS,)
 
 
 async def _create(
