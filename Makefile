@@ -82,7 +82,7 @@ unit: dev ## Fast tests; no root, no network
 	@$(PYTEST) -q tests/unit $(if $(K),-k '$(K)')
 
 integration: dev ## Tests against a real API server on loopback
-	@$(PYTEST) -q tests/integration $(if $(K),-k '$(K)')
+	@$(PYTEST) -q $(if $(K),-k '$(K)',-n 2 --dist loadfile) tests/integration
 
 e2e: provision ## Tests in the lab: booted nodes, real Slurm (root); on each release, at the same time
 	@$(TIER) run e2e $(MAKE) -j2 -k $(if $(K),beside-trixie,$(BESIDE))

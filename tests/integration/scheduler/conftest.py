@@ -16,7 +16,8 @@ async def admin(control_plane: ControlPlane) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def virtual_node(admin: Api) -> AsyncIterator[None]:
-    """The node, and no pods of alice afterwards."""
+    """The node, and no other pods than those of the test."""
+    await delete_pods(admin)
     await register(admin)
     yield
     await delete_pods(admin)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurmlet.common.kube import MERGE, Api, Object
+from slurmlet.common.kube import MERGE, Api, ApiError, Object
 from slurmlet.controlplane.run import ControlPlane
 
 SECONDS = 30
@@ -31,6 +31,15 @@ NODE: dict[str, Any] = {
     },
     "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},
 }
+MAKERS = (
+    ("/apis/batch/v1", "cronjobs"),
+    ("/apis/batch/v1", "jobs"),
+    ("/apis/apps/v1", "deployments"),
+    ("/apis/apps/v1", "daemonsets"),
+    ("/apis/apps/v1", "statefulsets"),
+    ("/apis/apps/v1", "replicasets"),
+    ("/api/v1", "pods"),
+)
 READY: dict[str, Any] = {
     "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}
 }
@@ -132,10 +141,17 @@ async def scheduled_events(api: Api) -> list[str]:
 
 
 async def delete_pods(api: Api) -> None:
-    """All of alice's."""
-    for item in (await api.list(PODS))[0]:
-        metadata = item["metadata"]
-        await api.delete(f"{PODS}/{metadata['name']}", uid=metadata["uid"], grace_seconds=0)
+    """All of them, and first what makes them anew: what other tests left would count, too."""
+    for root, kind in MAKERS:
+        for item in (await api.list(f"{root}/{kind}"))[0]:
+            metadata = item["metadata"]
+            path = f"{root}/namespaces/{metadata['namespace']}/{kind}/{metadata['name']}"
+            try:
+                await api.delete(path, uid=metadata["uid"], grace_seconds=0)
+            except ApiError as error:
+                # Its owner is gone, or its name is another's by now.
+                if error.status not in (404, 409):
+                    raise
 
 
 def node_of(item: Object) -> str:

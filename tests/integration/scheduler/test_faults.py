@@ -171,6 +171,7 @@ async def test_no_bad_answer_loses_a_pod_or_calls_one_unschedulable(
         bad.fault = lambda _: None
         items, _ = await admin.list(PODS)
         uids = sorted(item["metadata"]["uid"] for item in items)
+        assert len(uids) == len(faults) + 1
         async with asyncio.timeout(SECONDS):
             while set(uids) - set(await scheduled_events(admin)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

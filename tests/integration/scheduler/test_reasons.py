@@ -56,6 +56,7 @@ def scheduler(
     config.write_text(
         f'[scheduler]\nserver = "{control_plane.server}"\nca = "{pki}/ca.crt"\n'
         f'client_cert = "{pki}/scheduler.crt"\nclient_key = "{pki}/scheduler.key"\n'
+        "metrics_port = 0\n"
     )
     command = [sys.executable, "-m", "slurmlet.scheduler", "--config", str(config)]
     with log.open("wb") as out:

@@ -4,27 +4,38 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tests.integration.webhook.conftest import SECONDS, Webhook
+from tests.integration.webhook.site import publish
+
+from slurmlet.contracts.policy import Snapshot
 
 MAKERS = ("webhook", "policy")
 _PREFIX = re.compile(r"Validation failed for ValidatingAdmissionPolicy '\S+' with binding '\S+': ")
 
 
-def serve(maker: str, webhook: Webhook, kubectl: Callable[..., str], *arguments: str) -> None:
-    """Register one, and wait until it alone is in force."""
-    webhook.bootstrap("--services", maker, *arguments)
-    port = {"port": 80, "targetPort": 81}
-    tried: dict[str, Any] = {"ports": [port], "type": "NodePort"}
-    meta = {"name": "try", "labels": {"slurmlet.io/try": maker}}
-    item = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": tried}
-    dry = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+def serve(
+    maker: str, webhook: Webhook, kubectl: Callable[..., str], *, pod_network: bool | None = None
+) -> None:
+    """Register one, and wait until it alone is in force and knows of the pods' network."""
+    without = pod_network is False
+    publish(webhook.policy, Snapshot(pod_network=pod_network))
+    more = ("--no-pod-network",) if without and maker == "policy" else ()
+    webhook.bootstrap("--services", maker, *more)
+    tried = {
+        "type": "NodePort",
+        "selector": {"app": "try"},
+        "ports": [{"port": 80, "targetPort": 81}],
+    }
+    item = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "try"}, "spec": tried}
+    alice = ("alice", "-n", "alice")
     deadline = time.monotonic() + SECONDS
     while True:
-        said = kubectl("admin", "-n", "alice", *dry, stdin=json.dumps(item))
-        # In a dry run policies warn of nothing (docs/adr/0013).
-        if '"clusterIP": "None"' in said and ("Warning" in said) is (maker == "webhook"):
+        said = kubectl(*alice, "create", "-f", "-", stdin=json.dumps(item))
+        kubectl(*alice, "delete", "service/try")
+        told = "\n".join(re.findall(r"^Warning: .*became.*$", said, re.MULTILINE))
+        is_policy, is_without = bool(_PREFIX.search(told)), "no network of their own" in said
+        if told and (is_policy, is_without) == (maker == "policy", without):
             return
         assert time.monotonic() < deadline, said
         time.sleep(0.2)

@@ -14,8 +14,6 @@ from tests.integration.webhook.conftest import SECONDS, Webhook
 from tests.integration.webhook.makers import MAKERS, serve, warnings
 from tests.unit.webhook import goldenfiles
 
-from slurmlet.contracts.policy import Snapshot, encode
-
 Kubectl = Callable[..., str]
 NOT_HERE = {
     "W2-both-families": "this cluster has one",
@@ -49,9 +47,7 @@ def answers(webhook: Webhook, kubectl: Kubectl) -> dict[str, dict[str, Answer]]:
     for maker in MAKERS:
         for without_network in (False, True):
             some = [path for path in files() if _without_network(path) is without_network]
-            more = ("--no-pod-network",) if without_network and maker == "policy" else ()
-            webhook.policy.write_text(_policy(without_network))
-            serve(maker, webhook, kubectl, *more)
+            serve(maker, webhook, kubectl, pod_network=False if without_network else None)
             for path in some:
                 found[maker][stem(path)] = _ask(path, kubectl)
     return found
@@ -59,10 +55,6 @@ def answers(webhook: Webhook, kubectl: Kubectl) -> dict[str, dict[str, Answer]]:
 
 def _without_network(path: Path) -> bool:
     return "pod_network: false" in path.read_text()
-
-
-def _policy(without_network: bool) -> str:
-    return encode(Snapshot(pod_network=False if without_network else None))
 
 
 def _ask(path: Path, kubectl: Kubectl) -> Answer:
@@ -183,7 +175,6 @@ def chosen(random: Random, number: int) -> dict[str, Any]:
 def test_any_service_becomes_the_same(webhook: Webhook, kubectl: Kubectl) -> None:
     random = Random(13)
     items = [json.loads(_body(chosen(random, number))) for number in range(MANY)]
-    webhook.policy.write_text(_policy(without_network=False))
     serve("webhook", webhook, kubectl)
     dry = _try(kubectl, items)
     # Of the others the webhook has told something before the API server refuses them.
