@@ -277,9 +277,14 @@ def rows(runs: Mapping[str, Mapping[tuple[str, int], Load]]) -> Iterator[Figure]
                 value=f"{run.shown}: {run.p50 - bare.p50:+.2f} and {added:+.2f} ms",
                 aim=f"p99 ≤ +{ADDED_AIM:g} ms" if judged else "",
                 met=added <= ADDED_AIM if judged else None,
-                cause=f"the no-op in Go adds {noop:.2f} ms: API server, etcd, webhook and load"
+                cause=_POLICIES_CAUSE
+                if name == "policies"
+                else f"the no-op in Go adds {noop:.2f} ms: API server, etcd, webhook and load"
                 " share two processors",
             )
+
+
+_POLICIES_CAUSE = "CEL in the API server, which shares two processors with etcd and load"
 
 
 def own_rows(straight: Load, *, share: float, mebibytes: tuple[float, float]) -> Iterator[Figure]:
