@@ -1,4 +1,5 @@
-"""Results of numbered claims, kept for `make claims`: {release: {claim: {test: outcome}}}."""
+"""What came of the tests: results of numbered claims for `make claims`, as
+{release: {claim: {test: outcome}}}, and failures for the end of what `make test` prints."""
 
 import fcntl
 import json
@@ -8,6 +9,10 @@ import pytest
 from hypothesis import settings
 
 RESULTS = Path(__file__).parents[1] / "build" / "claims" / "results.json"
+FAILURES = "failures"
+"""The file beside it with a line for each test that failed; `tests/tools/tier report` prints it."""
+LINE = 400
+"""Characters of a failure's line: with the test's name enough to know it again."""
 EVERYWHERE = ""
 """The release of a test that needs no Slurm."""
 
@@ -63,11 +68,18 @@ class Recorder:
 
     def __init__(self) -> None:
         self._fresh: Results = {}
+        self._failures: list[str] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._failures.append(failure(report, release=EVERYWHERE))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.passed:
             return
         release = str(dict(report.user_properties).get("release", EVERYWHERE))
+        if report.failed:
+            self._failures.append(failure(report, release=release))
         for name, number in report.user_properties:
             if name == "claim":
                 tests = self._fresh.setdefault(release, {}).setdefault(str(number), {})
@@ -78,6 +90,19 @@ class Recorder:
     def pytest_sessionfinish(self) -> None:
         if self._fresh:
             add(self._fresh, file=RESULTS)
+        if self._failures:
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            with RESULTS.with_name(FAILURES).open("a") as held:
+                held.writelines(self._failures)
+
+
+def failure(report: pytest.TestReport | pytest.CollectReport, *, release: str) -> str:
+    """One line: which test failed, where, and its error."""
+    said = report.longreprtext.splitlines()
+    # pytest marks the lines of the error itself with an E.
+    error = [line[1:].strip() for line in said if line.startswith("E ")] or said[-1:]
+    text = f"{report.nodeid}, {report.when}: {' '.join(error)[:LINE]}"
+    return f"{release}: {text}\n" if release else f"{text}\n"
 
 
 def add(fresh: Results, *, file: Path) -> None:

@@ -11,7 +11,9 @@ When = Literal["setup", "call", "teardown"]
 Outcome = Literal["passed", "failed", "skipped"]
 
 
-def report(when: When, outcome: Outcome, *, test: str = "t") -> pytest.TestReport:
+def report(
+    when: When, outcome: Outcome, *, test: str = "t", said: str | None = None
+) -> pytest.TestReport:
     properties: list[tuple[str, object]] = [("release", "sid"), ("claim", "J1"), ("claim", "J2")]
     # As it comes from a worker: tuples are lists by then.
     data: dict[str, object] = {
@@ -19,7 +21,7 @@ def report(when: When, outcome: Outcome, *, test: str = "t") -> pytest.TestRepor
         "location": ("file", 1, test),
         "keywords": {},
         "outcome": outcome,
-        "longrepr": None,
+        "longrepr": said,
         "when": when,
         "user_properties": [list(each) for each in properties],
     }
@@ -60,3 +62,19 @@ def test_results_of_several_runs_come_together(tmp_path: Path) -> None:
         "sid": {"J1": {"quiet": "passed", "alone": "passed"}},
         "trixie": {"J1": {"quiet": "passed"}},
     }
+
+
+def test_failures_are_kept_with_the_error_for_the_end_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.conftest.RESULTS", tmp_path / "build" / "results.json")
+    text = "def test():\n>   assert 1 == 2\nE   assert 1 == 2\nE    +  where 1\n\nfile.py:3:\n"
+    for test, said in (("first", text), ("second", "Timeout (>120.0s) from pytest-timeout")):
+        recorder = Recorder()
+        recorder.pytest_runtest_logreport(report("call", "failed", test=test, said=said))
+        recorder.pytest_runtest_logreport(report("call", "passed", test="other"))
+        recorder.pytest_sessionfinish()
+    assert (tmp_path / "build" / "failures").read_text().splitlines() == [
+        "sid: first, call: assert 1 == 2 +  where 1",
+        "sid: second, call: Timeout (>120.0s) from pytest-timeout",
+    ]
