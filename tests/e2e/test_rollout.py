@@ -3,49 +3,18 @@
 import os
 import re
 import secrets
-import subprocess
 from collections.abc import Iterator
-from functools import cache
 
 import pytest
+from tests.e2e import playbooks
 from tests.e2e.conftest import Lab, lab_command
-
-from slurmlab import rollout
-from slurmlab.image import headers
-from slurmlab.lab import read_state
-from slurmlab.names import Lab as Place
+from tests.e2e.playbooks import play
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="a lab boots nodes: run as root"),
 ]
-PLAYBOOK_SECONDS = 600
 UP_SECONDS = 600
-
-
-@cache
-def given(python: str, image: str) -> dict[str, object]:
-    """What is rolled out: once for all tests, because the checkout may change under them."""
-    return rollout.inputs(python=python, headers=headers(image))
-
-
-def play(name: str, playbook: str, *options: str) -> str:
-    """Run a playbook against a lab; its output. Failed hosts are an AssertionError."""
-    place = Place(name=name)
-    state = read_state(place)
-    inputs = given(state["python"], state["image"])
-    argv = rollout.command(place, given=inputs, playbook=f"slurmlet.hpc.{playbook}", extra=options)
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PLAYBOOK_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
 
 
 def changed(output: str) -> dict[str, int]:
@@ -73,7 +42,7 @@ def rolled_out(clean: Lab) -> Lab:
 
 
 @pytest.mark.claim("F12")
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_check_works_on_a_clean_cluster_and_leaves_it_clean(clean: Lab) -> None:
     output = play(clean.name, "site", "--check", "--diff")
     assert all(count > 0 for count in changed(output).values())
@@ -81,7 +50,7 @@ def test_a_check_works_on_a_clean_cluster_and_leaves_it_clean(clean: Lab) -> Non
     assert "slurmlet" not in left
 
 
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_node_that_lacks_something_stops_the_run_before_anything_changes(clean: Lab) -> None:
     clean.run("c2", ["mv", "/usr/bin/umoci", "/usr/bin/umoci.away"])
     try:
@@ -93,20 +62,20 @@ def test_a_node_that_lacks_something_stops_the_run_before_anything_changes(clean
 
 
 @pytest.mark.claim("F12")
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_second_run_changes_nothing(rolled_out: Lab) -> None:
     output = play(rolled_out.name, "site")
     assert changed(output) == {"ctl": 0, "c1": 0, "c2": 0}, output[-6000:]
 
 
 @pytest.mark.claim("F12")
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_check_of_a_rolled_out_cluster_finds_nothing_to_do(rolled_out: Lab) -> None:
     output = play(rolled_out.name, "site", "--check", "--diff")
     assert changed(output) == {"ctl": 0, "c1": 0, "c2": 0}, output[-6000:]
 
 
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_check_tells_a_change_and_makes_none(rolled_out: Lab) -> None:
     lab = rolled_out
     before = lab.run("ctl", ["cat", "/etc/slurmlet/identity.toml"]).stdout
@@ -119,12 +88,12 @@ def test_a_check_tells_a_change_and_makes_none(rolled_out: Lab) -> None:
     assert lab.kubectl("root", "get", "namespace", "x", check=False).returncode != 0
 
 
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_verify_agrees_and_changes_nothing(rolled_out: Lab) -> None:
     assert changed(play(rolled_out.name, "verify")) == {"ctl": 0, "c1": 0, "c2": 0}
 
 
-@pytest.mark.timeout(PLAYBOOK_SECONDS)
+@pytest.mark.timeout(playbooks.SECONDS)
 def test_a_stopped_service_is_started_again_and_no_other_restarted(rolled_out: Lab) -> None:
     lab = rolled_out
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,15 +9,10 @@ from typing import Any
 import pytest
 from tests.e2e import pods
 from tests.e2e.conftest import Lab
-
-from slurmlab import rollout
-from slurmlab.image import headers
-from slurmlab.lab import read_state
-from slurmlab.names import Lab as Place
+from tests.e2e.playbooks import play
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.root]
 
-PLAYBOOK_SECONDS = 600
 LOOK_SECONDS = 90
 """The agent looks at Slurm's nodes once a minute."""
 PER_PARTITION = {"slurmlet_nodes": "per-partition", "slurmlet_partitions": ["cpu", "debug"]}
@@ -146,33 +140,15 @@ def test_a_deleted_node_is_back_and_no_job_is_touched(lab: Lab, runs: dict[str, 
         lab.run("ctl", ["systemctl", "restart", "slurmlet-kubelet"])
 
 
-def play(lab: Lab, variables: dict[str, object]) -> None:
-    """Roll out with these variables on top of the site's."""
-    place = Place(name=lab.name)
-    state = read_state(place)
-    given = rollout.inputs(python=state["python"], headers=headers(state["image"]))
-    argv = rollout.command(place, given=given, extra=["--extra-vars", json.dumps(variables)])
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PLAYBOOK_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-
-
 @pytest.fixture(scope="module")
 def partitions(lab: Lab) -> Iterator[Lab]:
     """The lab with a node for each partition, rolled out; the one of all takes nothing new."""
     lab.kubectl("root", "cordon", "slurm")
     try:
-        play(lab, dict(PER_PARTITION))
+        play(lab.name, "site", "--extra-vars", json.dumps(PER_PARTITION))
         yield lab
     finally:
-        play(lab, {})
+        play(lab.name, "site")
         lab.kubectl("root", "delete", "node", *NODES, "--ignore-not-found")
         lab.kubectl("root", "uncordon", "slurm")
 
