@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,30 +35,6 @@ from slurmlet.kubelet.survey import Survey
 
 Kubectl = Callable[..., str]
 POD_PATH = "/api/v1/namespaces/alice/pods"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-def config(control_plane: ControlPlane, tmp_path: Path) -> Kubelet:
-    pki = control_plane.config.pki_dir
-    return Kubelet(
-        server=control_plane.server,
-        address="127.0.0.1",
-        port=free_port(),
-        ca=f"{pki}/ca.crt",
-        client_cert=f"{pki}/node-slurm.crt",
-        client_key=f"{pki}/node-slurm.key",
-        serving_cert=f"{pki}/kubelet.crt",
-        serving_key=f"{pki}/kubelet.key",
-        state_dir=str(tmp_path),
-        broker_socket=str(tmp_path / "broker.sock"),
-    )
 
 
 @pytest.fixture

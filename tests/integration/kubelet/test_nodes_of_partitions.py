@@ -5,17 +5,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.kubelet.test_agent import bound_pod, free_port, until
+from tests.integration.kubelet.test_agent import bound_pod, until
 from tests.unit.kubelet.fakes import FakeBroker, FakeJob, FakeSlurm
 
 from slurmlet.common import tls
 from slurmlet.common.kube import ApiError
 from slurmlet.contracts.site import Cluster
-from slurmlet.controlplane.run import ControlPlane
+from slurmlet.controlplane.run import free_ports
 from slurmlet.kubelet import agent as agents
 from slurmlet.kubelet import lease, submit
 from slurmlet.kubelet.__main__ import _connect
@@ -48,25 +49,17 @@ class Site:
 
 
 @pytest.fixture
-def config(control_plane: ControlPlane, tmp_path: Path) -> Kubelet:
-    pki = control_plane.config.pki_dir
+def config(config: Kubelet, tmp_path: Path) -> Kubelet:
     identity = tmp_path / "identity.toml"
     identity.write_text('[namespaces.alice]\nuser = "root"\n')
-    return Kubelet(
-        server=control_plane.server,
-        address="127.0.0.1",
+    port, further, supervisor = free_ports("127.0.0.1", 3)
+    return replace(
+        config,
         nodes="per-partition",
         partitions=("cpu", "debug"),
-        port=free_port(),
-        further_ports=free_port(),
-        supervisor_port=free_port(),
-        ca=f"{pki}/ca.crt",
-        client_cert=f"{pki}/node-slurm.crt",
-        client_key=f"{pki}/node-slurm.key",
-        serving_cert=f"{pki}/kubelet.crt",
-        serving_key=f"{pki}/kubelet.key",
-        state_dir=str(tmp_path),
-        broker_socket=str(tmp_path / "broker.sock"),
+        port=port,
+        further_ports=further,
+        supervisor_port=supervisor,
         identity_file=str(identity),
         policy_file=str(tmp_path / "policy.json"),
     )
