@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
-from tests.integration.scheduler.process import NODE, PODS, Scheduler, pod
+from tests.integration.scheduler.process import EVENTS, NODE, PODS, Scheduler, pod
 
 from slurmlet.common.kube import Api
 from slurmlet.controlplane.run import ControlPlane, free_ports
@@ -68,6 +68,33 @@ async def test_health_readiness_and_metrics(
     assert page(port, "/healthz") == (200, "ok\n")
     status = await asyncio.to_thread(scheduler.stop)
     assert (status, page(port, "/healthz")[0]) == (0, 0)
+
+
+@pytest.mark.claim("K59")
+async def test_a_reason_that_stays_is_one_event_that_counts(
+    control_plane: ControlPlane,
+    admin: Api,
+    virtual_node: None,
+    tmp_path: Path,
+    schedulers: list[Scheduler],
+) -> None:
+    (port,) = free_ports("127.0.0.1", 1)
+    scheduler = Scheduler(tmp_path / "s", control_plane, metrics_port=port)
+    schedulers.append(scheduler)
+    scheduler.start()
+    made = await admin.create(PODS, pod("unfit", nodeSelector={"slurmlet.io/partition": "gpu"}))
+    line = 'scheduler_schedule_attempts_total{profile="slurmlet-scheduler",result="unschedulable"}'
+    for attempt in range(1, 4):
+        await until(port, "/metrics", status=200, text=f"{line} {attempt}.0")
+        labels = {"metadata": {"labels": {"example.org/changed": str(attempt)}}}
+        await admin.patch("/api/v1/nodes/slurm", labels)
+    # What it counted it writes once a minute, and before it ends.
+    await asyncio.to_thread(scheduler.stop)
+    of_pod = f"regarding.uid={made['metadata']['uid']},reason=FailedScheduling"
+    events, _ = await admin.list(EVENTS, {"fieldSelector": of_pod})
+    (event,) = events
+    assert event["series"]["count"] >= 3
+    assert "1 node(s) didn't match Pod's node affinity/selector" in event["note"]
 
 
 async def test_a_port_that_is_taken_is_one_line(
