@@ -152,7 +152,8 @@ def test_job_control_works_in_a_shell_in_the_pod(lab: Lab, pod: dict[str, Any]) 
             ("\x03", "ready> "),
             ("jobs; echo end=$((1+1))\n", r"end=2\s+ready> "),
             ([33, 101], ""),
-            ("stty size\n", r"33 101\s+ready> "),
+            # Slurm takes the size to the node beside what is typed, which may be there before it.
+            ("until stty size | grep '33 101'; do sleep 0.1; done\n", r"33 101\s+ready> "),
             ("sleep 0.1 &\n", "ready> "),
             ("wait; ps -o stat= -C sleep; echo end=$((1+2))\n", r"end=3\s+ready> "),
             ("exit 9\n", "exit"),
