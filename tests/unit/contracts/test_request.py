@@ -127,6 +127,44 @@ def test_memory_is_never_nothing_and_carries_the_supervisors_part() -> None:
     assert options(pod(container({"cpu": "0"})))["cpus-per-task"] == "1"
 
 
+GIB = {"memory": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted"),
+    [
+        # Before the containers with their limit an init container without one has its turn.
+        (pod(container(None, GIB), initContainers=[container({"memory": "8Gi"})]), "8192M"),
+        (pod(container(GIB, {"memory": "4Gi"}), initContainers=[container()]), "4096M"),
+        (pod(container(GIB), initContainers=[container(None, {"memory": "4Gi"})]), "4096M"),
+        # A sidecar runs beside them.
+        (
+            pod(
+                container(None, GIB),
+                initContainers=[container({"memory": "2Gi"}, restartPolicy="Always")],
+            ),
+            "3072M",
+        ),
+        (
+            pod(
+                container(GIB, {"memory": "2Gi"}),
+                initContainers=[container(GIB, {"memory": "2Gi"}, restartPolicy="Always")],
+            ),
+            "4096M",
+        ),
+        # The pod's own limit counts for all of them, also beside requests of theirs.
+        (pod(resources={"requests": GIB, "limits": {"memory": "4Gi"}}), "4096M"),
+        (pod(container({"memory": "2Gi"}), resources={"limits": {"memory": "4Gi"}}), "4096M"),
+        (pod(container(None, GIB), resources={"requests": {"memory": "3Gi"}}), "3072M"),
+        (pod(container(GIB, {"memory": "0"})), "1024M"),
+    ],
+)
+def test_memory_is_the_limit_of_all_and_never_less_than_the_request(
+    item: dict[str, Any], wanted: str
+) -> None:
+    assert options(item)["mem"] == wanted
+
+
 def test_the_site_comes_before_the_spec_and_the_annotation_after() -> None:
     policy = RequestPolicy(options={"qos": "low", "time": "60", "partition": "cpu"})
     item = pod(activeDeadlineSeconds=600, annotations={"slurmlet.io/partition": "debug"})

@@ -256,12 +256,10 @@ def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
     cpu = requests.get("cpu") or limits.get("cpu")
     if cpu:
         options["cpus-per-task"] = str(max(1, ceil(cpu)))
-    every_limit = all(
-        "memory" in ((container.get("resources") or {}).get("limits") or {})
-        for container in spec.get("containers") or ()
-    )
-    memory = limits.get("memory") if every_limit else None
-    memory = memory or requests.get("memory") or limits.get("memory")
+    memory = requests.get("memory", _ZERO)
+    if not memory or _memory_is_limited(spec):
+        # An init container without a limit may request more than the limits of the others allow.
+        memory = max(memory, limits.get("memory", _ZERO))
     if memory:
         options["mem"] = f"{mib(memory) + policy.pod_overhead_memory}M"
     gres = [
@@ -280,6 +278,18 @@ def _derived(spec: Mapping[str, Any], policy: RequestPolicy) -> dict[str, str]:
     if partition:
         options["partition"] = str(partition)
     return options
+
+
+def _memory_is_limited(spec: Mapping[str, Any]) -> bool:
+    """Whether the memory of everything that runs together has a limit: the pod's own, or one for
+    each container and sidecar. Of what has none, nobody knows how much it takes."""
+    first = spec.get("initContainers") or ()
+    sidecars = (item for item in first if item.get("restartPolicy") == "Always")
+    together = (*(spec.get("containers") or ()), *sidecars)
+    # As for Kubernetes, 0 is no limit.
+    return bool(_resources(spec, "limits").get("memory")) or all(
+        _resources(container, "limits").get("memory") for container in together
+    )
 
 
 def _argument(name: str, value: str) -> str:
