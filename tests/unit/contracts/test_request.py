@@ -308,6 +308,18 @@ def test_pod_level_resources_and_overhead() -> None:
     assert found == {"cpu": Fraction(7, 2), "memory": Fraction(2**30)}
 
 
+def test_overhead_is_added_to_the_sites_default_of_what_a_pod_does_not_name() -> None:
+    overhead = {"cpu": "250m", "memory": "120Mi"}
+    assert options(pod(overhead=overhead), RequestPolicy()) == {
+        "cpus-per-task": "2",
+        "mem": "440M",
+    }
+    only_cpu = options(pod(container({"cpu": "500m"}), overhead=overhead), RequestPolicy())
+    assert only_cpu == {"cpus-per-task": "1", "mem": "440M"}
+    of_the_namespace = pod(annotations={"ns.slurmlet.io/mem": "2G"}, overhead=overhead)
+    assert options(of_the_namespace)["mem"] == "2G"
+
+
 def test_a_quantity_that_cannot_be_read_is_an_error_and_not_a_crash() -> None:
     translation = translate(pod(container({"cpu": "many"})), POLICY)
     assert "'many'" in translation.errors[0]

@@ -82,8 +82,10 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str =
     annotations = pod["metadata"].get("annotations") or {}
     asked, defaults = read_annotations(annotations), read_defaults(annotations)
     errors = [*asked.errors, *defaults.errors]
+    overhead: dict[str, Fraction] = {}
     derived: dict[str, str] = {}
     try:
+        overhead = _overhead(pod["spec"])
         derived = _derived(pod["spec"], policy)
         errors += _unmapped(pod["spec"], policy, asked)
     except QuantityError as error:
@@ -92,7 +94,8 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str =
     errors += _against_node(asked, derived, partition)
     options: dict[str, str] = {}
     node = {"partition": partition} if partition else {}
-    for layer in (_site(policy), defaults.options, derived, asked.options, policy.locks, node):
+    site = _site(policy, overhead)
+    for layer in (site, defaults.options, derived, asked.options, policy.locks, node):
         options = _over(options, layer)
     errors += _beyond_sbatch(options, derived)
     return Translation(
@@ -137,7 +140,8 @@ def grace_seconds(pod: Mapping[str, Any]) -> int:
 def effective_resources(spec: Mapping[str, Any], kind: str) -> dict[str, Fraction]:
     """The pod's effective `requests` or `limits`: max of the containers' sum and the init
     containers' running maximum, where sidecars (restartable init containers) count from their
-    start on (Kubernetes: Resource sharing within containers).
+    start on (Kubernetes: Resource sharing within containers). `overhead` is added to what they
+    name; of what they do not name the site's default counts, with the overhead.
 
     Raises:
         QuantityError: a quantity that cannot be read.
@@ -156,14 +160,17 @@ def effective_resources(spec: Mapping[str, Any], kind: str) -> dict[str, Fractio
     for name, amount in peak.items():
         total[name] = max(total.get(name, _ZERO), amount)
     total |= _resources(spec, kind)
-    _add(total, {name: parse(value) for name, value in (spec.get("overhead") or {}).items()})
+    for name, amount in _overhead(spec).items():
+        if total.get(name):
+            total[name] += amount
     return total
 
 
-def _site(policy: RequestPolicy) -> dict[str, str]:
+def _site(policy: RequestPolicy, overhead: Mapping[str, Fraction]) -> dict[str, str]:
     """The options of a pod that says nothing."""
-    memory = policy.default_memory + policy.pod_overhead_memory
-    sizes = {"cpus-per-task": str(policy.default_cpus), "mem": f"{memory}M"}
+    cpus = ceil(policy.default_cpus + overhead.get("cpu", _ZERO))
+    memory = policy.default_memory + mib(overhead.get("memory", _ZERO)) + policy.pod_overhead_memory
+    sizes = {"cpus-per-task": str(cpus), "mem": f"{memory}M"}
     return _over(sizes, policy.options)
 
 
@@ -304,6 +311,11 @@ def _resources(holder: Mapping[str, Any], kind: str) -> dict[str, Fraction]:
         limits = {name: parse(value) for name, value in (resources.get("limits") or {}).items()}
         return limits | named
     return named
+
+
+def _overhead(spec: Mapping[str, Any]) -> dict[str, Fraction]:
+    """What the pod's RuntimeClass takes beside its containers."""
+    return {name: parse(value) for name, value in (spec.get("overhead") or {}).items()}
 
 
 def _add(total: dict[str, Fraction], more: Mapping[str, Fraction]) -> None:
