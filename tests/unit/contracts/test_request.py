@@ -250,6 +250,44 @@ def test_who_asks_otherwise_than_the_site_has_locked_is_refused(item: Any, said:
     assert {name: found.options[name] for name in LOCKED.locks} == LOCKED.locks
 
 
+@pytest.mark.parametrize(
+    ("name", "lock", "same", "other"),
+    [
+        ("mem", "4096M", "4G", "4095M"),
+        ("mem-per-cpu", "1024", "1Gi", "1023"),
+        ("partition", "a,b", "b, a", "a"),
+        ("gres", "gpu:1,fpga:2", "fpga:2,gpu:1", "gpu:2,fpga:1"),
+        ("time", "60", "1:00:00", "1:00"),
+        ("time", "1-12", "2160", "12"),
+        ("time", "2", "1:01", "2:01"),
+        ("time", "0-1:30", "01:30:00", "1:30"),
+        ("exclusive", "", "true", "user"),
+        ("mail-type", "END,FAIL", "fail,end", "END"),
+        ("qos", "high", " high ", "low"),
+    ],
+)
+def test_another_spelling_of_a_lock_is_no_other_wish(
+    name: str, lock: str, same: str, other: str
+) -> None:
+    policy = RequestPolicy(locks={name: lock})
+    assert policy_problems(policy) == []
+    key = f"slurmlet.io/{name}"
+    assert options(pod(annotations={key: same}), policy)[name] == lock
+    (error,) = translate(pod(annotations={key: other}), policy).errors
+    assert f"but the site gives every pod --{name}" in error
+
+
+def test_a_list_of_nodes_is_compared_as_it_is_written() -> None:
+    policy = RequestPolicy(locks={"nodelist": "a[1,2],b[3,4]"})
+    other = pod(annotations={"slurmlet.io/flags": "-w a[1,4],b[3,2]"})
+    assert translate(other, policy).errors != ()
+
+
+def test_a_lock_that_is_wrong_is_no_crash() -> None:
+    policy = RequestPolicy(locks={"time": "soon"})
+    assert translate(pod(annotations={"slurmlet.io/time": "5"}), policy).errors != ()
+
+
 def test_the_sites_own_mistakes_are_named() -> None:
     assert policy_problems(LOCKED) == []
     wrong = RequestPolicy(options={"uid": "0"}, locks={"time": "soon"})

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, refusals, without_effect
 from slurmlet.contracts.names import (
@@ -88,6 +89,9 @@ KEYS = (*(PREFIX + name for name in OPTIONS if name not in FLAGS_ONLY), *_SETTIN
 """All keys that are read below `PREFIX`, and of a namespace below `NAMESPACE_PREFIX`."""
 _KNOWN = {key.removeprefix(PREFIX) for key in KEYS}
 _LISTS = frozenset({"partition", "reservation", "gres", "licenses", "mail-type", *FLAGS_ONLY})
+_KIB = re.compile(r"(\d+)([KMGT]?)")
+_UNITS = {"": 1024, "M": 1024, "K": 1, "G": 1024**2, "T": 1024**3}
+"""KiB of sbatch's units."""
 _SIZE = re.compile(r"([0-9]+)([KMGT])(?:i?B|i)?", re.IGNORECASE)
 
 
@@ -163,6 +167,35 @@ def normal(name: str, value: str) -> str:
     if name == "exclusive" and text.lower() == "true":
         return ""
     return text.upper() if name == "mail-type" else text
+
+
+def meaning(name: str, value: str) -> object:
+    """What tells values apart that sbatch takes for different: 4096M is 4G, 60 is 1:00:00, and no
+    list but that of nodes has an order."""
+    if option_problem(name, value):
+        return value
+    if name in ("mem", "mem-per-cpu"):
+        return kib(value)
+    if name == "time":
+        return _minutes(value)
+    return sorted(value.split(",")) if name in _LISTS - FLAGS_ONLY else value
+
+
+def kib(size: str) -> int:
+    """A size of sbatch's, or 0 if it is none."""
+    match = _KIB.fullmatch(size)
+    return int(match[1]) * _UNITS[match[2]] if match else 0
+
+
+def _minutes(time: str) -> int:
+    """A time of sbatch's, rounded up as Slurm does: MINUTES[:SECONDS], HOURS:MINUTES:SECONDS or
+    DAYS-HOURS[:MINUTES[:SECONDS]]."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if not dash and len(parts) < 3:
+        parts = [0, *parts]
+    hours, minutes, seconds = (*parts, 0, 0)[:3]
+    return (int(days or 0) * 24 + hours) * 60 + minutes + ceil(seconds / 60)
 
 
 _NAMING = ("job-name", "J")

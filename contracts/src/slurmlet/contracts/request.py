@@ -6,7 +6,13 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from slurmlet.contracts.annotations import Asked, option_problem, read_annotations, read_defaults
+from slurmlet.contracts.annotations import (
+    Asked,
+    meaning,
+    option_problem,
+    read_annotations,
+    read_defaults,
+)
 from slurmlet.contracts.names import (
     EARLY_SIGNAL_SECONDS,
     PARTITION_LABEL,
@@ -194,7 +200,9 @@ def _against_locks(
     overlapping = {one: other for pair in _OVERLAPPING for one, other in (pair, pair[::-1])}
     for name, (where, value) in wishes.items():
         for locked in (name, overlapping.get(name, name)):
-            if locked in policy.locks and (locked, policy.locks[locked]) != (name, value):
+            if locked in policy.locks and not (
+                locked == name and meaning(name, value) == meaning(name, policy.locks[name])
+            ):
                 yield (
                     f"{where}: {_argument(name, value)}, but the site gives every pod"
                     f" {_argument(locked, policy.locks[locked])}; remove it"

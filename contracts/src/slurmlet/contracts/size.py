@@ -6,11 +6,10 @@ Slurm alone decides; this says early, and in figures, what it cannot grant.
 import re
 from collections.abc import Mapping, Sequence
 
+from slurmlet.contracts.annotations import kib
 from slurmlet.contracts.policy import NodeSize
 
 _GRES = re.compile(r"(?:gres/)?([A-Za-z][A-Za-z0-9_]*)(?:[:/][A-Za-z][^:=,]*)?(?:[:=](\d+))?")
-_UNITS = {"": 1024, "M": 1024, "K": 1, "G": 1024**2, "T": 1024**3}
-"""KiB of sbatch's units."""
 
 
 def too_large(
@@ -49,9 +48,9 @@ def asked(options: Mapping[str, str]) -> NodeSize:
     """What sbatch's options ask of the one node of a job."""
     cpus = _number(options.get("cpus-per-task")) * _number(options.get("ntasks"))
     if "mem-per-cpu" in options and "mem" not in options:
-        memory = _mib(options["mem-per-cpu"]) * cpus
+        memory = kib(options["mem-per-cpu"]) // 1024 * cpus
     else:
-        memory = _mib(options.get("mem", ""))
+        memory = kib(options.get("mem", "")) // 1024
     gres: dict[str, int] = {}
     for item in options.get("gres", "").split(","):
         match = _GRES.fullmatch(item)
@@ -83,11 +82,6 @@ def _most(sizes: list[NodeSize]) -> NodeSize:
         memory=max(size.memory for size in sizes),
         gres={name: max(size.gres.get(name, 0) for size in sizes) for name in names},
     )
-
-
-def _mib(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
-    return int(match[1]) * _UNITS[match[2]] // 1024 if match else 0
 
 
 def _number(text: str | None) -> int:
