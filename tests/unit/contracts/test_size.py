@@ -21,6 +21,8 @@ SIZES = {
         ({"mem": "9G"}, NodeSize(cpus=1, memory=9216)),
         ({"mem-per-cpu": "1000", "cpus-per-task": "9"}, NodeSize(cpus=9, memory=9000)),
         ({"gres": "gpu:a100:8,x"}, NodeSize(cpus=1, memory=0, gres={"gpu": 8, "x": 1})),
+        ({"gres": "none"}, NodeSize(cpus=1, memory=0)),
+        ({"gres": "NONE", "gpus": "1"}, NodeSize(cpus=1, memory=0, gres={"gpu": 1})),
         ({"gpus": "a100:2", "gres": "gres/gpu=1"}, NodeSize(cpus=1, memory=0, gres={"gpu": 3})),
     ],
 )

@@ -54,7 +54,8 @@ def asked(options: Mapping[str, str]) -> NodeSize:
     gres: dict[str, int] = {}
     for item in options.get("gres", "").split(","):
         match = _GRES.fullmatch(item)
-        if match:
+        # The word "none" asks for nothing (sbatch's --gres).
+        if match and item.lower() != "none":
             gres[match[1]] = gres.get(match[1], 0) + int(match[2] or 1)
     gpus = re.search(r"(?:^|:)(\d+)$", options.get("gpus", ""))
     if gpus:
