@@ -18,9 +18,15 @@ OPTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ntasks-per-node": ("the same, by node", ("4",)),
     "cpus-per-task": ("CPUs, instead of what the pod's resources say", ("8",)),
     "mem": ("memory of the job, instead of what the pod's resources say", ("2000M", "4G")),
-    "mem-per-cpu": ("memory by CPU; replaces `mem`", ("1G",)),
+    "mem-per-cpu": (
+        "memory by CPU, instead of the pod's resources; not beside `mem`",
+        ("1G",),
+    ),
     "gres": ("generic resources", ("gpu:2", "gpu:a100:1,shard:4")),
-    "gpus": ("GPUs of the job; replaces the `gres` of the pod's resources", ("2", "a100:1")),
+    "gpus": (
+        "GPUs of the job; replaces the `gres` of the pod's resources; not beside GPUs in `gres`",
+        ("2", "a100:1"),
+    ),
     "constraint": ("features that the node must have", ("skylake", "skylake&ib")),
     "reservation": ("reservation to run in", ("course",)),
     "licenses": ("licences", ("matlab:2",)),

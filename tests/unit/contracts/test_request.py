@@ -319,6 +319,57 @@ def test_two_ways_of_saying_one_thing_do_not_meet() -> None:
     assert "gres" not in gpus
 
 
+@pytest.mark.claim("W88")
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        (
+            {"slurmlet.io/mem": "4G", "slurmlet.io/mem-per-cpu": "1G"},
+            (
+                "annotation slurmlet.io/mem-per-cpu: --mem-per-cpu=1G, but annotation"
+                " slurmlet.io/mem has --mem=4G; remove it"
+            ),
+        ),
+        (
+            {"slurmlet.io/flags": "--mem=4G", "slurmlet.io/mem-per-cpu": "1G"},
+            (
+                "annotation slurmlet.io/mem-per-cpu: --mem-per-cpu=1G, but annotation"
+                " slurmlet.io/flags has --mem=4G; remove it"
+            ),
+        ),
+        (
+            {"ns.slurmlet.io/flags": "--mem-per-cpu=1G --mem=4G"},
+            (
+                "annotation ns.slurmlet.io/flags: --mem-per-cpu=1G, but annotation"
+                " ns.slurmlet.io/flags has --mem=4G; remove it"
+            ),
+        ),
+        (
+            {"slurmlet.io/gres": "fpga:1,gpu:a100:1", "slurmlet.io/gpus": "2"},
+            (
+                "annotation slurmlet.io/gpus: --gpus=2, but annotation slurmlet.io/gres has"
+                " --gres=fpga:1,gpu:a100:1; remove it"
+            ),
+        ),
+    ],
+)
+def test_what_is_said_in_two_ways_at_once_is_refused(
+    annotations: dict[str, str], said: str
+) -> None:
+    assert translate(pod(annotations=annotations), POLICY).errors == (said,)
+
+
+@pytest.mark.parametrize("gres", ["fpga:1", "gpu_memory:1", "none"])
+def test_other_generic_resources_may_be_beside_gpus(gres: str) -> None:
+    found = options(pod(annotations={"slurmlet.io/gres": gres, "slurmlet.io/gpus": "2"}))
+    assert (found["gres"], found["gpus"]) == (gres, "2")
+
+
+def test_a_pod_may_say_otherwise_than_its_namespace() -> None:
+    both = {"ns.slurmlet.io/mem-per-cpu": "1G", "slurmlet.io/mem": "4G"}
+    assert options(pod(annotations=both)) == {"cpus-per-task": "1", "mem": "4G"}
+
+
 @pytest.mark.parametrize(
     ("init", "main", "wanted"),
     [

@@ -1,5 +1,6 @@
 """Pod → Slurm job request (docs/contracts.md, Pod → job)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,7 +27,10 @@ from slurmlet.contracts.wording import several
 DEFAULT_GRACE_SECONDS = 30
 _ZERO = Fraction(0)
 _OVERLAPPING = (("mem", "mem-per-cpu"), ("gres", "gpus"))
-"""Two ways of saying one thing: sbatch refuses the first pair, and would add up the second."""
+"""Two ways of saying one thing: sbatch refuses the first pair; of the second Slurm refuses another
+number of GPUs by node than by job, where there is one node, and types beside none."""
+_GPU = re.compile(r"(?:^|,)(?:gres/)?gpu(?![A-Za-z0-9_])")
+"""GPUs among generic resources."""
 _NATIVE = frozenset({"cpu", "memory", "ephemeral-storage"})
 """Resources that are not asked of Slurm as generic ones: its nodes share their disks."""
 
@@ -87,7 +91,7 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str =
     annotation < site lock < `partition`, that of the pod's node, if it stands for one."""
     annotations = pod["metadata"].get("annotations") or {}
     asked, defaults = read_annotations(annotations), read_defaults(annotations)
-    errors = [*asked.errors, *defaults.errors]
+    errors = [*asked.errors, *defaults.errors, *_twice(asked), *_twice(defaults)]
     overhead: dict[str, Fraction] = {}
     derived: dict[str, str] = {}
     try:
@@ -189,6 +193,20 @@ def _over(options: Mapping[str, str], layer: Mapping[str, str]) -> dict[str, str
         if one in layer and other not in layer
     }
     return {name: value for name, value in options.items() if name not in hidden} | dict(layer)
+
+
+def _twice(asked: Asked) -> Iterator[str]:
+    """A sentence for each thing that annotations ask for in two ways at once."""
+    said = asked.options
+    for one, other in _OVERLAPPING:
+        if one not in said or other not in said:
+            continue
+        if one == "gres" and not _GPU.search(said[one]):
+            continue
+        yield (
+            f"annotation {asked.keys[other]}: {_argument(other, said[other])}, but annotation"
+            f" {asked.keys[one]} has {_argument(one, said[one])}; remove it"
+        )
 
 
 def _against_locks(
