@@ -122,6 +122,13 @@ def test_what_is_not_ours_passes_unchanged(client: FlaskClient, changes: dict[st
         json.dumps({**review({}), "request": None}).encode(),
         json.dumps(review(None)).encode(),
         json.dumps(review({}, operation=1)).encode(),
+        # Python reads and writes these; no JSON has them, and a patch would repeat them.
+        *(
+            json.dumps(review({"metadata": {}, "spec": {"tolerations": "HERE"}}, kind="Pod"))
+            .replace('"HERE"', f'[{{"key": "a", "tolerationSeconds": {number}}}]')
+            .encode()
+            for number in ("NaN", "Infinity", "-Infinity", "1e999")
+        ),
     ],
 )
 def test_a_bad_body_is_the_callers_error(client: FlaskClient, body: bytes) -> None:

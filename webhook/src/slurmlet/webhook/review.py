@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from typing import Any
 
 from slurmlet.contracts.names import PROTECTED_NAMESPACES
@@ -24,7 +25,7 @@ def decode(body: bytes) -> Object:
         ReviewError: anything else.
     """
     try:
-        review = json.loads(body)
+        review = json.loads(body, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ReviewError(f"not JSON: {error}") from None
     if not isinstance(review, dict) or (review.get("apiVersion"), review.get("kind")) != (
@@ -41,6 +42,14 @@ def decode(body: bytes) -> Object:
     if request["operation"] in ("CREATE", "UPDATE") and not isinstance(request.get("object"), dict):
         raise ReviewError("request.object: expected an object")
     return request
+
+
+def _finite(text: str) -> float:
+    # Python reads NaN and Infinity, and 1e999 as that; a patch with it would be no JSON.
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return number
 
 
 def mutate(request: Object, policy: Snapshot) -> Decision:
