@@ -12,7 +12,7 @@ from tests.integration.webhook.writers import KUBECTL, Helm, Kubectl, Writer
 from slurmlet.controlplane.run import ControlPlane, free_ports
 
 SECONDS = 30
-CUSTOM = '"batch.example.org/v1/trainings" = ["spec.groups[*].template"]'
+CUSTOM = '"batch.example.org/v1/trainings" = ["spec.groups[*].template", "head-node.pod"]'
 REGISTERED = (
     "mutatingwebhookconfigurations,validatingwebhookconfigurations,"
     "mutatingadmissionpolicybindings,mutatingadmissionpolicies,"

@@ -282,5 +282,8 @@ def test_custom_resources_that_the_site_names(kubectl: Kubectl) -> None:
         assert f"denied the request: spec.groups[1].template: {SAID}" in output
         groups.pop()
         kubectl("admin", *create, stdin=json.dumps(training))
+        head = json.dumps({"head-node": {"pod": template(BAD)}})
+        change = ("-n", "alice", "patch", "training/net", "--type=merge", "-p", head)
+        assert f"denied the request: head-node.pod: {SAID}" in kubectl("admin", *change, fails=True)
     finally:
         kubectl("admin", "delete", name)

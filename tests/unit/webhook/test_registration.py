@@ -1,11 +1,12 @@
 import base64
 import copy
+import re
 from typing import Any
 
 import pytest
 
 from slurmlet.webhook.registration import FEW_OWNERS, Service, Site, differences, objects
-from slurmlet.webhook.templates import with_custom
+from slurmlet.webhook.templates import BUILT_IN, with_custom
 
 URL = "https://10.77.0.1:10270"
 
@@ -90,6 +91,24 @@ def test_custom_resources_get_rules_of_their_own_and_no_subresource_any() -> Non
         (["batch"], ["v1"], ["jobs", "cronjobs"]),
         (["batch.example.org"], ["v1"], ["trainings"]),
     ]
+
+
+def test_an_update_is_asked_about_where_any_template_may_have_changed() -> None:
+    custom = with_custom({"batch.example.org/v1/trainings": ["template", "work-groups[*].pod"]})
+    for templates, members in (
+        (BUILT_IN, ["metadata.?annotations", "spec"]),
+        (custom, ["metadata.?annotations", "spec", "template", "work-groups"]),
+    ):
+        (condition,) = (
+            each["expression"]
+            for each in webhooks(templates=templates)["templates.slurmlet.io"]["matchConditions"]
+            if each["name"] == "something-changed"
+        )
+        assert condition.startswith('request.operation == "CREATE" || ')
+        assert (
+            sorted(re.findall(r"object(?:\[\?\"|\.)([\w.?-]+)\"?\]? != oldObject", condition))
+            == members
+        )
 
 
 def test_differences_name_the_fields() -> None:

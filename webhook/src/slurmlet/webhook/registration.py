@@ -163,6 +163,7 @@ def _validating(site: Site) -> Object:
         rule(resources, group=group, version=version)
         for (group, version), resources in groups.items()
     ]
+    members = sorted({path[0] for paths in site.templates.values() for path in paths})
     webhook = _webhook(
         "templates",
         site=site,
@@ -175,8 +176,9 @@ def _validating(site: Site) -> Object:
                 f" || !{_OWNERS}.exists(owner, owner.?controller.orValue(false))"
             ),
             "something-changed": (
-                'request.operation == "CREATE" || object.?spec != oldObject.?spec'
+                'request.operation == "CREATE"'
                 " || object.metadata.?annotations != oldObject.metadata.?annotations"
+                + "".join(f' || object[?"{name}"] != oldObject[?"{name}"]' for name in members)
             ),
         },
         selects=_ours(site.scope),
