@@ -165,6 +165,19 @@ def test_seconds_that_somebody_wrote_are_lifted_with_a_warning() -> None:
     assert "tolerationSeconds 30" in decide(item).warnings[0]
 
 
+@pytest.mark.parametrize("effect", [{}, {"effect": ""}, {"effect": "NoExecute"}])
+@pytest.mark.parametrize("seconds", [30, 300])
+def test_no_catch_all_ends_the_toleration_of_an_agent_that_is_away(
+    apply: Callable[..., Any], effect: dict[str, str], seconds: int
+) -> None:
+    """Of all tolerations of a taint the shortest counts; nobody but users writes this one."""
+    every = {"operator": "Exists", **effect}
+    item = pod(tolerations=[{**every, "tolerationSeconds": seconds}])
+    assert every in admitted(apply, item)["spec"]["tolerations"]
+    (warning,) = decide(item).warnings
+    assert f"tolerationSeconds {seconds} of every taint was removed" in warning
+
+
 def test_other_tolerations_stay_as_they_are(apply: Callable[..., Any]) -> None:
     own = {"key": "gpu", "effect": "NoExecute", "operator": "Exists", "tolerationSeconds": 5}
     assert own in admitted(apply, pod(tolerations=[own]))["spec"]["tolerations"]

@@ -231,19 +231,28 @@ def _tolerations(spec: Object) -> tuple[list[Op], list[str]]:
     warnings = []
     after = []
     for toleration in before:
-        seconds = toleration.get("tolerationSeconds")
-        if seconds is None or toleration.get("key") not in _AWAY:
+        key, seconds = toleration.get("key"), toleration.get("tolerationSeconds")
+        if seconds is None or not (key in _AWAY or _is_catch_all(toleration)):
             after.append(toleration)
             continue
         after.append({k: v for k, v in toleration.items() if k != "tolerationSeconds"})
-        if seconds != _DEFAULT_SECONDS:
+        if seconds != _DEFAULT_SECONDS or not key:
             warnings.append(
-                f"spec.tolerations: tolerationSeconds {seconds} of {toleration['key']} was"
+                f"spec.tolerations: tolerationSeconds {seconds} of {key or 'every taint'} was"
                 " removed, because the jobs of pods go on while the node's agent is away"
             )
     if not any(_covers_taint(toleration) for toleration in after):
         after.append({"key": TAINT_KEY, "operator": "Exists", "effect": "NoSchedule"})
     return ([add("spec", "tolerations", value=after)] if after != before else []), warnings
+
+
+def _is_catch_all(toleration: Object) -> bool:
+    """Whether it tolerates a silent node with everything else: of several the shortest counts."""
+    return (
+        not toleration.get("key")
+        and toleration.get("operator") == "Exists"
+        and toleration.get("effect") in (None, "", "NoExecute")
+    )
 
 
 def _covers_taint(toleration: Object) -> bool:
