@@ -262,6 +262,9 @@ def test_pods_of_another_scheduler_are_not_ours(alice: Kubectl) -> None:
     other = workload("Job", BAD, activeDeadlineSeconds=600)
     other["spec"]["template"]["spec"]["schedulerName"] = "volcano"
     assert "Warning" not in alice("create", "-f", "-", of=other)
+    bound = workload("Deployment", BAD)
+    bound["spec"]["template"]["spec"]["nodeName"] = "worker1"
+    assert "Warning" not in alice("create", "-f", "-", of=bound)
 
 
 @pytest.mark.claim("W83")

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
 from slurmlet.contracts.wording import MOST, in_one
+from slurmlet.webhook import pods
 from slurmlet.webhook.app import create_app
 from slurmlet.webhook.decision import UNCHANGED, Decision
 from slurmlet.webhook.metrics import metrics_in
@@ -45,7 +46,12 @@ def item(resource: str, made: Any, *, metadata: Any = None, **spec: Any) -> dict
 
 
 def decide(
-    new: Any, old: Any = None, *, resource: str = "apps/v1/deployments", **more: Any
+    new: Any,
+    old: Any = None,
+    *,
+    resource: str = "apps/v1/deployments",
+    policy: Snapshot = NOTHING_KNOWN,
+    **more: Any,
 ) -> Decision:
     group, version, name = resource.split("/")
     request = {
@@ -56,7 +62,7 @@ def decide(
         "object": new,
         "oldObject": old,
     }
-    return validate(request, NOTHING_KNOWN, **more)
+    return validate(request, policy, **more)
 
 
 @pytest.mark.parametrize("resource", DENYING)
@@ -135,6 +141,28 @@ def test_a_template_of_another_scheduler_is_left_alone(name: str, ours: bool) ->
     made = template(BAD, schedulerName=name)
     job = item("batch/v1/jobs", made, activeDeadlineSeconds=9)
     assert (decide(job, resource="batch/v1/jobs") != UNCHANGED) is ours
+
+
+@pytest.mark.parametrize(
+    ("spec", "ours"),
+    [
+        ({"nodeName": "worker1"}, False),
+        ({"nodeName": "worker1", "schedulerName": "slurmlet-scheduler"}, False),
+        ({"nodeName": "slurm", "schedulerName": "volcano"}, True),
+        ({"nodeName": ""}, True),
+    ],
+)
+def test_a_template_is_ours_as_its_pods_will_be(spec: dict[str, str], ours: bool) -> None:
+    made = template(BAD, **spec)
+    assert bool(decide(item("apps/v1/deployments", made)).denial) is ours
+    assert pods.is_ours(made, NOTHING_KNOWN.nodes) is ours
+
+
+def test_a_templates_pods_are_for_the_partition_of_their_node() -> None:
+    policy = Snapshot(nodes={"slurm-cpu": "cpu"})
+    made = template({"slurmlet.io/partition": "gpu"}, nodeName="slurm-cpu")
+    denial = decide(item("apps/v1/deployments", made), policy=policy).denial
+    assert "the pod's node is partition cpu" in str(denial)
 
 
 def test_a_daemon_set_is_warned_of_only_where_it_tolerates_our_taint() -> None:
@@ -288,6 +316,7 @@ NAMES = st.sampled_from(
         *["metadata", "spec", "template", "annotations", "ownerReferences", "controller"],
         *["containers", "tolerations", "groups", "jobTemplate", "activeDeadlineSeconds", "limits"],
         *["resources", "slurmlet.io/time", "slurmlet.io/flags", "initContainers", "schedulerName"],
+        "nodeName",
     ]
 )
 JSON = st.recursive(

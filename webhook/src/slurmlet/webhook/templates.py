@@ -11,11 +11,12 @@ from itertools import islice
 from typing import Any
 
 from slurmlet.contracts.admission import Verdict, judge
-from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES, OUR_SCHEDULERS
+from slurmlet.contracts.aliases import ALIASES, FLAG_ALIASES
 from slurmlet.contracts.names import PREFIX, TAINT_KEY
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.wording import MOST, in_one, is_shortened, named, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object
+from slurmlet.webhook.pods import is_ours
 
 Path = tuple[str, ...]
 """Names of members from the object to its template; `*` stands for each item or each member."""
@@ -83,7 +84,7 @@ def validate(request: Object, policy: Snapshot, templates: Templates = BUILT_IN)
         return UNCHANGED
     old = _mapping(request.get("oldObject"))
     found, before = _find_all(item, paths), _find_all(old, paths)
-    ours = {at: template for at, template in found.items() if _is_ours(resource, template)}
+    ours = {at: template for at, template in found.items() if _is_ours(resource, template, policy)}
     if not ours:
         return UNCHANGED
     errors: list[str] = []
@@ -108,7 +109,14 @@ def _judge(template: Object, namespace: str, policy: Snapshot) -> Verdict:
     """What will be said of a pod that is made of this template."""
     metadata, spec = _mapping(template.get("metadata")), _mapping(template.get("spec"))
     try:
-        return judge(metadata, spec, namespace=namespace, policy=policy, template=True)
+        return judge(
+            metadata,
+            spec,
+            namespace=namespace,
+            policy=policy,
+            template=True,
+            partition=policy.nodes.get(spec.get("nodeName") or "", ""),
+        )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         # Not the form of a pod: the resource's owner, or the API server, has to say so.
         return Verdict()
@@ -123,10 +131,14 @@ def _is_let_be(metadata: Object) -> bool:
     )
 
 
-def _is_ours(resource: str, template: Object) -> bool:
+def _is_ours(resource: str, template: Object, policy: Snapshot) -> bool:
     """Whether pods of the template come to a node of ours, as far as it says."""
     spec = _mapping(template.get("spec"))
-    if (spec.get("schedulerName") or "") not in OUR_SCHEDULERS:
+    try:
+        if not is_ours({"spec": spec}, policy.nodes):
+            return False
+    except TypeError:
+        # Names that are none: of these no pod is made.
         return False
     # A DaemonSet is on each node whose taints it tolerates; on others nobody asks Slurm.
     return resource != _DAEMON_SETS or _tolerates_us(spec.get("tolerations"))
