@@ -8,6 +8,7 @@ import pytest
 from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.identity import Identity, IdentityMap
 from slurmlet.contracts.policy import NOTHING_KNOWN, NodeSize, Snapshot
+from slurmlet.contracts.request import RequestPolicy
 
 SITE = Snapshot(
     identities=IdentityMap(
@@ -82,6 +83,27 @@ def test_a_pods_engine_is_its_own_choice_then_its_namespaces_then_the_sites() ->
     assert decided().engine == "crun"
     assert decided(default).engine == "apptainer"
     assert decided(default | {"slurmlet.io/engine": "crun"}).engine == "crun"
+
+
+@pytest.mark.parametrize("own", [{}, {"slurmlet.io/time": "5"}])
+def test_a_default_of_the_site_that_a_namespace_may_not_have_is_left_out(
+    own: dict[str, str],
+) -> None:
+    """Broker and Slurm then take the first that the map lists."""
+    request = RequestPolicy(options={"account": "general", "partition": "cpu,huge", "qos": "low"})
+    found = decided(own, policy=replace(SITE, request=request))
+    assert found.errors == ()
+    assert "account" not in found.options
+    assert "partition" not in found.options
+    assert found.partitions == ("cpu",)
+    assert found.options["qos"] == "low", "not restricted"
+    free = decided(own, policy=replace(SITE, request=request), namespace="free")
+    assert free.options["account"] == "general"
+
+
+def test_an_option_that_the_site_locks_is_never_left_out() -> None:
+    policy = replace(SITE, request=RequestPolicy(locks={"account": "general"}))
+    assert "account 'general' is not permitted" in "".join(decided(policy=policy).errors)
 
 
 def test_a_namespace_without_a_user() -> None:

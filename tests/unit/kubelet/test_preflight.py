@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.unit.kubelet.fakes import pod
 
+from slurmlet.broker.policy import authorised_options
 from slurmlet.contracts.admission import Verdict
 from slurmlet.contracts.identity import parse_identity_map
 from slurmlet.contracts.request import RequestPolicy
@@ -21,6 +22,16 @@ def decision(item: dict[str, object]) -> Verdict:
     return decide(
         item, identities=IDENTITIES, policy=RequestPolicy(), engines=("crun", "apptainer")
     )
+
+
+def test_a_pod_that_says_nothing_runs_as_its_namespace_may() -> None:
+    """The broker adds what the map lists first, where the site's default is not on the list."""
+    site = RequestPolicy(options={"partition": "gpu"})
+    found = decide(pod(), identities=IDENTITIES, policy=site, engines=("crun",))
+    assert found.errors == ()
+    identity = IDENTITIES.lookup("alice")
+    submitted = authorised_options(found.options, identity=identity, namespace="alice")
+    assert submitted["partition"] == "cpu"
 
 
 def test_a_plain_pod_is_honoured() -> None:

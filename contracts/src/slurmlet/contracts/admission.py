@@ -2,7 +2,7 @@
 agent (docs/contracts.md, Admission). Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slurmlet.contracts.identity import Identity, IdentityError, Restricted, allowed, permitted
@@ -17,7 +17,7 @@ from slurmlet.contracts.names import (
 )
 from slurmlet.contracts.podfields import examine
 from slurmlet.contracts.policy import Snapshot
-from slurmlet.contracts.request import translate
+from slurmlet.contracts.request import RequestPolicy, translate
 from slurmlet.contracts.size import too_large
 
 _RESTRICTED: tuple[Restricted, ...] = ("account", "partition", "qos")
@@ -55,17 +55,17 @@ def judge(
     annotations = metadata.get("annotations") or {}
     fields = examine(spec)
     pod = {"metadata": metadata, "spec": spec}
-    translation = translate(pod, policy.request, partition=partition)
-    errors = [*fields.errors, *translation.errors]
-    engine = setting(annotations, ENGINE_ANNOTATION) or "".join(policy.engines[:1])
-    errors += _choices(annotations, engine=engine, engines=policy.engines)
-    identity = None
+    identity, unmapped = None, []
     if policy.identities is not None:
         try:
             identity = policy.identities.lookup(namespace)
-            errors += _not_permitted(identity, translation.options)
         except IdentityError as error:
-            errors.append(str(error))
+            unmapped = [str(error)]
+    translation = translate(pod, _for(identity, policy.request), partition=partition)
+    errors = [*fields.errors, *translation.errors]
+    engine = setting(annotations, ENGINE_ANNOTATION) or "".join(policy.engines[:1])
+    errors += _choices(annotations, engine=engine, engines=policy.engines)
+    errors += _not_permitted(identity, translation.options) if identity else unmapped
     among = _partitions(identity, translation.options, spec, template=template)
     large = too_large(translation.options, policy.partitions, among=among)
     if large and not translation.errors:
@@ -99,6 +99,17 @@ def _choices(
 def _key(annotations: Mapping[str, str], key: str) -> str:
     """Where `setting` found a value."""
     return key if key in annotations else NAMESPACE_PREFIX + key.removeprefix(PREFIX)
+
+
+def _for(identity: Identity | None, request: RequestPolicy) -> RequestPolicy:
+    """The site's part without the defaults that the map does not let a namespace have: who asks for
+    nothing then gets the first that it lists."""
+    options = {
+        name: value
+        for name, value in request.options.items()
+        if not identity or name not in _RESTRICTED or permitted(identity, name, value)
+    }
+    return request if options == request.options else replace(request, options=options)
 
 
 def _not_permitted(identity: Identity, options: Mapping[str, str]) -> Iterator[str]:
