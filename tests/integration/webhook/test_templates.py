@@ -186,7 +186,8 @@ def test_a_map_that_shrinks_stops_no_deployment(
     second = {"slurmlet.io/account": "phys", "slurmlet.io/time": "5"}
     alice("apply", "-f", "-", of=workload("Deployment", second))
     publish("chem")
-    said = "account 'phys' is not permitted to this namespace; use chem"
+    field = "annotation slurmlet.io/account"
+    said = f"{field}: account 'phys' is not permitted to this namespace; use chem"
     assert "Warning" not in alice("scale", "deployment/web", "--replicas=2")
     replicas = '{"spec": {"replicas": 3}}'
     alice("patch", "deployment/web", "--subresource=scale", "--type=merge", "-p", replicas)

@@ -69,8 +69,14 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ({"slurmlet.io/engine": "docker"}, "annotation slurmlet.io/engine: 'docker' is not"),
         ({"ns.slurmlet.io/engine": "docker"}, "annotation ns.slurmlet.io/engine: 'docker' is"),
         ({"slurmlet.io/init": "no"}, "annotation slurmlet.io/init: 'no' is no choice; use true"),
-        ({"slurmlet.io/account": "chem"}, "account 'chem' is not permitted to this namespace"),
-        ({"slurmlet.io/partition": "huge"}, "partition 'huge' is not permitted to this namespace"),
+        (
+            {"slurmlet.io/account": "chem"},
+            "annotation slurmlet.io/account: account 'chem' is not permitted to this namespace",
+        ),
+        (
+            {"slurmlet.io/partition": "huge"},
+            "annotation slurmlet.io/partition: partition 'huge' is not permitted to this namespace",
+        ),
     ],
 )
 def test_what_the_site_does_not_offer(annotations: dict[str, str], said: str) -> None:
@@ -83,6 +89,39 @@ def test_a_pods_engine_is_its_own_choice_then_its_namespaces_then_the_sites() ->
     assert decided().engine == "crun"
     assert decided(default).engine == "apptainer"
     assert decided(default | {"slurmlet.io/engine": "crun"}).engine == "crun"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "field"),
+    [
+        ({"slurmlet.io/flags": "-p huge"}, {}, "annotation slurmlet.io/flags"),
+        ({"slurm.hpk.io/flags": "-p huge"}, {}, "annotation slurm.hpk.io/flags"),
+        ({"ns.slurmlet.io/partition": "huge"}, {}, "annotation ns.slurmlet.io/partition"),
+        (
+            {"ns.slurmlet.io/partition": "cpu"},
+            {"nodeSelector": {"slurmlet.io/partition": "huge"}},
+            "spec.nodeSelector[slurmlet.io/partition]",
+        ),
+        (
+            {"slurmlet.io/partition": "huge"},
+            {"nodeSelector": {"slurmlet.io/partition": "cpu"}},
+            "annotation slurmlet.io/partition",
+        ),
+    ],
+)
+def test_what_is_not_permitted_is_named_by_where_it_is_from(
+    annotations: dict[str, str], spec: dict[str, Any], field: str
+) -> None:
+    (error,) = decided(annotations, **spec).errors
+    assert error == f"{field}: partition 'huge' is not permitted to this namespace; use cpu, gpu"
+
+
+def test_the_node_and_the_lock_that_are_not_permitted_are_named() -> None:
+    on_node = judge({}, {}, namespace="alice", policy=SITE, partition="huge")
+    assert on_node.errors[0].startswith("spec.nodeName: partition 'huge' is not permitted")
+    policy = replace(SITE, request=RequestPolicy(locks={"account": "chem"}))
+    (error,) = decided({"ns.slurmlet.io/account": "phys"}, policy=policy).errors
+    assert error.startswith("request.locks.account (the administrator's): account 'chem' is not")
 
 
 @pytest.mark.parametrize("own", [{}, {"slurmlet.io/time": "5"}])
@@ -140,6 +179,29 @@ def test_a_pod_larger_than_any_node_that_it_may_have(
 ) -> None:
     (error,) = decided(annotations, resources=resources).errors
     assert said in error
+
+
+@pytest.mark.parametrize(
+    ("annotations", "resources", "fields"),
+    [
+        ({}, large(17), "spec.containers[*].resources"),
+        ({"slurmlet.io/mem": "1G"}, large(17), "spec.containers[*].resources"),
+        ({"slurmlet.io/cpus-per-task": "17"}, large(1), "annotation slurmlet.io/cpus-per-task"),
+        ({"slurmlet.io/flags": "--mem=9000"}, large(1), "annotation slurmlet.io/flags"),
+        ({"ns.slurmlet.io/gres": "x"}, large(1), "annotation ns.slurmlet.io/gres"),
+        ({"ns.slurmlet.io/cpus-per-task": "2"}, large(17), "spec.containers[*].resources"),
+        (
+            {"slurmlet.io/gpus": "1"},
+            large(17),
+            "spec.containers[*].resources, annotation slurmlet.io/gpus",
+        ),
+    ],
+)
+def test_what_is_too_large_is_named_by_where_it_is_from(
+    annotations: dict[str, str], resources: dict[str, Any], fields: str
+) -> None:
+    (error,) = decided(annotations, resources=resources).errors
+    assert error.startswith(f"{fields}: the pod asks for ")
 
 
 def test_a_namespace_that_may_go_anywhere_is_measured_by_the_largest() -> None:

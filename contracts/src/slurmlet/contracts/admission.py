@@ -1,10 +1,11 @@
 """Whether a pod can be honoured, and what its author must be told: the one judgement of webhook and
 agent (docs/contracts.md, Admission). Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slurmlet.contracts.annotations import read_annotations, read_defaults
 from slurmlet.contracts.identity import Identity, IdentityError, Restricted, allowed, permitted
 from slurmlet.contracts.names import (
     ENGINE_ANNOTATION,
@@ -18,7 +19,8 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.podfields import examine
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy, translate
-from slurmlet.contracts.size import too_large
+from slurmlet.contracts.size import asking, too_large
+from slurmlet.contracts.wording import several
 
 _RESTRICTED: tuple[Restricted, ...] = ("account", "partition", "qos")
 
@@ -65,11 +67,15 @@ def judge(
     errors = [*fields.errors, *translation.errors]
     engine = setting(annotations, ENGINE_ANNOTATION) or "".join(policy.engines[:1])
     errors += _choices(annotations, engine=engine, engines=policy.engines)
-    errors += _not_permitted(identity, translation.options) if identity else unmapped
+    errors += unmapped
+    wrong = [*_not_permitted(identity, translation.options)] if identity else []
     among = _partitions(identity, translation.options, spec, template=template)
     large = too_large(translation.options, policy.partitions, among=among)
     if large and not translation.errors:
-        errors.append(large)
+        wrong.append((asking(translation.options, policy.partitions, among=among), large))
+    if wrong:
+        places = _places(pod, translation.options, policy.request, partition=partition)
+        errors += (f"{several(list(dict.fromkeys(map(places, of))))}: {why}" for of, why in wrong)
     return Verdict(
         errors=tuple(errors),
         warnings=(*translation.warnings, *fields.warnings),
@@ -112,12 +118,40 @@ def _for(identity: Identity | None, request: RequestPolicy) -> RequestPolicy:
     return request if options == request.options else replace(request, options=options)
 
 
-def _not_permitted(identity: Identity, options: Mapping[str, str]) -> Iterator[str]:
+def _not_permitted(
+    identity: Identity, options: Mapping[str, str]
+) -> Iterator[tuple[list[str], str]]:
+    """Options, each with what is said of it."""
     for option in _RESTRICTED:
         value = options.get(option)
         if value is not None and not permitted(identity, option, value):
             use = ", ".join(allowed(identity, option))
-            yield f"{option} {value!r} is not permitted to this namespace; use {use}"
+            yield [option], f"{option} {value!r} is not permitted to this namespace; use {use}"
+
+
+def _places(
+    pod: Mapping[str, Any], options: Mapping[str, str], request: RequestPolicy, *, partition: str
+) -> Callable[[str], str]:
+    """The field that an option of a pod's translation is from."""
+    annotations = pod["metadata"].get("annotations") or {}
+    asked, defaults = read_annotations(annotations), read_defaults(annotations)
+    selects = PARTITION_LABEL in (pod["spec"].get("nodeSelector") or {})
+
+    def place(option: str) -> str:
+        if partition and option == "partition":
+            return "spec.nodeName"
+        if option in request.locks:
+            return f"request.locks.{option} (the administrator's)"
+        if option in asked.keys:
+            return f"annotation {asked.keys[option]}"
+        if option == "partition" and selects:
+            return f"spec.nodeSelector[{PARTITION_LABEL}]"
+        # What follows from the spec goes over a namespace's default.
+        if defaults.options.get(option) == options[option]:
+            return f"annotation {defaults.keys[option]}"
+        return "spec.containers[*].resources"
+
+    return place
 
 
 def _partitions(

@@ -10,6 +10,9 @@ from slurmlet.contracts.annotations import kib
 from slurmlet.contracts.policy import NodeSize
 
 _GRES = re.compile(r"(?:gres/)?([A-Za-z][A-Za-z0-9_]*)(?:[:/][A-Za-z][^:=,]*)?(?:[:=](\d+))?")
+_ASKING = {"CPUs": ("cpus-per-task", "ntasks"), "MiB of memory": ("mem", "mem-per-cpu")}
+_ASKING_GENERIC = ("gres", "gpus")
+"""Options that ask for what is counted so, and for everything else."""
 
 
 def too_large(
@@ -34,14 +37,22 @@ def figures(
     if not sizes:
         return ""
     named = [name for name in among if name in sizes]
-    most = _most([sizes[name] for name in named or sizes])
     where = f" of partition {','.join(named)}" if named else ""
-    wanted, have = _counts(asked(options)), _counts(most)
-    shown = _over(wanted, most) or [name for name, count in wanted.items() if count]
+    wanted, most = _counts(asked(options)), _largest(sizes, among)
+    have, shown = _counts(most), _shown(wanted, most)
     return (
         f"the pod asks for {_list(wanted, shown)} (its overhead included), the largest node{where}"
         f" has {_list(have, shown)}; ask for less, or for a partition with larger nodes"
     )
+
+
+def asking(
+    options: Mapping[str, str], sizes: Mapping[str, NodeSize], *, among: Sequence[str] = ()
+) -> list[str]:
+    """Those of the options that ask for what `figures` shows."""
+    shown = _shown(_counts(asked(options)), _largest(sizes, among))
+    names = (name for count in shown for name in _ASKING.get(count, _ASKING_GENERIC))
+    return [name for name in dict.fromkeys(names) if name in options]
 
 
 def asked(options: Mapping[str, str]) -> NodeSize:
@@ -72,11 +83,17 @@ def _over(wanted: Mapping[str, int], size: NodeSize) -> list[str]:
     return [name for name, count in wanted.items() if count > have.get(name, 0)]
 
 
+def _shown(wanted: Mapping[str, int], most: NodeSize) -> list[str]:
+    return _over(wanted, most) or [name for name, count in wanted.items() if count]
+
+
 def _list(counts: Mapping[str, int], names: list[str]) -> str:
     return ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
 
 
-def _most(sizes: list[NodeSize]) -> NodeSize:
+def _largest(known: Mapping[str, NodeSize], among: Sequence[str]) -> NodeSize:
+    """The most of each resource, on whichever node of these partitions, or of any."""
+    sizes = [known[name] for name in among if name in known] or [*known.values()]
     names = {name for size in sizes for name in size.gres}
     return NodeSize(
         cpus=max(size.cpus for size in sizes),
