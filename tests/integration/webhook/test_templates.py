@@ -181,21 +181,24 @@ def test_what_became_invalid_stays_usable(alice: Kubectl) -> None:
 def test_a_map_that_shrinks_stops_no_deployment(
     alice: Kubectl, publish: Callable[..., None]
 ) -> None:
-    publish("phys", "chem")
+    publish("phys", "bio", "chem")
     alice("apply", "-f", "-", of=workload("Deployment", {"slurmlet.io/account": "phys"}))
-    second = {"slurmlet.io/account": "phys", "slurmlet.io/time": "5"}
+    second = {"slurmlet.io/account": "bio", "slurmlet.io/time": "5"}
     alice("apply", "-f", "-", of=workload("Deployment", second))
     publish("chem")
-    field = "annotation slurmlet.io/account"
-    said = f"{field}: account 'phys' is not permitted to this namespace; use chem"
+    said = (
+        "annotation slurmlet.io/account: account {!r} is not permitted to this namespace; use chem"
+    )
     assert "Warning" not in alice("scale", "deployment/web", "--replicas=2")
     replicas = '{"spec": {"replicas": 3}}'
     alice("patch", "deployment/web", "--subresource=scale", "--type=merge", "-p", replicas)
     alice("annotate", "deployment/web", "note=x")
-    assert f"Warning: spec.template: {said}" in alice("rollout", "undo", "deployment/web")
+    rolled = alice("rollout", "undo", "deployment/web")
+    assert f"Warning: spec.template: {said.format('phys')}" in rolled
     other = workload("Deployment", second)
     other["metadata"]["name"] = "other"
-    assert f"spec.template: {said}" in alice("create", "-f", "-", of=other, fails=True)
+    refused = alice("create", "-f", "-", of=other, fails=True)
+    assert f"spec.template: {said.format('bio')}" in refused
     alice("delete", "deployment/web", "--cascade=foreground", f"--timeout={SECONDS}s")
 
 

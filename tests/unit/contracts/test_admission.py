@@ -58,8 +58,9 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     found = decided(
         {"slurmlet.io/time": "soon", "slurmlet.io/engine": "docker", "slurmlet.io/account": "chem"},
         hostPID=True,
+        resources=large(17),
     )
-    assert len(found.errors) == 4
+    assert len(found.errors) == 5
     assert found.user == "alice"
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from slurmlet.contracts.policy import NOTHING_KNOWN, Snapshot
+from slurmlet.contracts.identity import Identity, IdentityMap
+from slurmlet.contracts.policy import NOTHING_KNOWN, NodeSize, Snapshot
 from slurmlet.contracts.wording import MOST, in_one
 from slurmlet.webhook import pods
 from slurmlet.webhook.app import create_app
@@ -109,6 +110,50 @@ def test_who_mends_a_part_is_not_refused_for_the_rest(before: str) -> None:
     last = decide(privileged(*before[1:]), privileged(*before))
     assert last.denial is None
     assert decide(privileged("a", "b"), privileged("a")).denial
+
+
+SHRUNK = Snapshot(
+    identities=IdentityMap(namespaces={"alice": Identity(user="alice", accounts=("new",))}),
+    partitions={"cpu": NodeSize(cpus=64, memory=64_000)},
+)
+
+
+def asking(cpus: int, annotations: Any = None) -> dict[str, Any]:
+    container = {"name": "main", "resources": {"requests": {"cpu": str(cpus)}}}
+    return item("apps/v1/deployments", template(annotations, containers=[container]))
+
+
+@pytest.mark.claim("W78")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (asking(1, {"slurmlet.io/account": "one"}), asking(1, {"slurmlet.io/account": "other"})),
+        (asking(200), asking(100)),
+        (asking(100), asking(200)),
+        (asking(100, BAD), asking(100, GOOD)),
+        (asking(100, BAD), asking(100)),
+    ],
+)
+def test_what_shrank_under_an_object_refuses_no_other_value_of_the_same_field(
+    old: Any, new: Any
+) -> None:
+    """Rolled back it has an older value, and mended step by step one that is still wrong."""
+    decision = decide(new, old, policy=SHRUNK)
+    assert decision.denial is None
+    (warning,) = decision.warnings
+    assert "not permitted" in warning or "the largest node has 64 CPUs" in warning
+
+
+@pytest.mark.claim("W78")
+def test_but_a_field_that_was_right_is_not_made_wrong() -> None:
+    good, bad = (asking(1, {"slurmlet.io/account": name}) for name in ("new", "old"))
+    assert decide(bad, good, policy=SHRUNK).denial
+    assert decide(asking(100), asking(64), policy=SHRUNK).denial
+    large = asking(100, {"slurmlet.io/account": "old"})
+    denial = str(decide(large, bad, policy=SHRUNK).denial)
+    assert denial.startswith("spec.template: spec.containers[*].resources: the pod asks for 100")
+    # Not even where another mistake was there before.
+    assert decide(asking(100, BAD), asking(1, BAD), policy=SHRUNK).denial
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def judge(
     wrong = [*_not_permitted(identity, translation.options)] if identity else []
     among = _partitions(identity, translation.options, spec, template=template)
     large = too_large(translation.options, policy.partitions, among=among)
-    if large and not translation.errors:
+    if large:
         wrong.append((asking(translation.options, policy.partitions, among=among), large))
     if wrong:
         places = _places(pod, translation.options, policy.request, partition=partition)
