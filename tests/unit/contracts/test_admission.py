@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.contracts.test_selection import affinity, requirement
 
 from slurmlet.contracts.admission import Verdict, judge
 from slurmlet.contracts.identity import Identity, IdentityMap
@@ -230,13 +231,7 @@ def test_metadata_may_say_nothing() -> None:
 
 
 def chosen(operator: str, *values: str) -> dict[str, Any]:
-    expression = {"key": "slurmlet.io/partition", "operator": operator, "values": list(values)}
-    terms = [{"matchExpressions": [expression]}]
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
-        }
-    }
+    return affinity([requirement("slurmlet.io/partition", operator, *values)])
 
 
 def test_who_chooses_a_partitions_node_by_affinity_is_compared_with_that_partition() -> None:
@@ -246,6 +241,11 @@ def test_who_chooses_a_partitions_node_by_affinity_is_compared_with_that_partiti
     assert decided(affinity=chosen("In", "gpu", "cpu"), resources=large).errors == ()
     assert decided(affinity=chosen("NotIn", "gpu"), resources=large).errors == ()
     assert decided(affinity=chosen("In", "gpu")).partitions == ("gpu",)
+    open_too = affinity(
+        [requirement("slurmlet.io/partition", "In", "gpu")],
+        [requirement("kubernetes.io/hostname", "In", "slurm")],
+    )
+    assert decided(affinity=open_too, resources=large).errors == ()
 
 
 @pytest.mark.claim("V11")

@@ -19,6 +19,7 @@ from slurmlet.contracts.names import (
 from slurmlet.contracts.podfields import examine
 from slurmlet.contracts.policy import Snapshot
 from slurmlet.contracts.request import RequestPolicy, translate
+from slurmlet.contracts.selection import chosen_partitions
 from slurmlet.contracts.size import asking, too_large
 from slurmlet.contracts.wording import several
 
@@ -164,28 +165,9 @@ def _partitions(
     """The partitions that the job may go to; none if Slurm's default decides."""
     if "partition" in options:
         return tuple(options["partition"].split(","))
-    chosen = _by_affinity(spec)
+    chosen = chosen_partitions(spec)
     if chosen is not None:
         return chosen
     listed = identity.partitions if identity else ()
     # Who names none gets the first that the map lists.
     return listed if template else listed[:1]
-
-
-def _by_affinity(spec: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The partitions whose nodes a pod's affinity lets it go to; none if that may be any, and None
-    if it does not speak of them."""
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    expressions = [
-        expression
-        for term in required.get("nodeSelectorTerms") or ()
-        for expression in term.get("matchExpressions") or ()
-        if expression.get("key") == PARTITION_LABEL
-    ]
-    if not expressions:
-        return None
-    if any(expression.get("operator") != "In" for expression in expressions):
-        return ()
-    values = [value for expression in expressions for value in expression.get("values") or ()]
-    return tuple(dict.fromkeys(values))
