@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from slurmlet.contracts.selection import chosen_partitions
 
 PARTITION = "slurmlet.io/partition"
+HOSTNAME = "kubernetes.io/hostname"
+SINGLE = {"slurm": ""}
+NODES = {"slurm-cpu": "cpu", "slurm-gpu": "gpu"}
 
 
 def requirement(key: str, operator: str, *values: str) -> dict[str, Any]:
@@ -47,18 +50,58 @@ LINUX = requirement("kubernetes.io/os", "In", "linux")
     ],
 )
 def test_what_an_affinity_chooses(terms: Any, partitions: tuple[str, ...] | None) -> None:
-    assert chosen_partitions({"affinity": affinity(*terms)}) == partitions
+    assert chosen_partitions({"affinity": affinity(*terms)}, SINGLE) == partitions
 
 
 @pytest.mark.parametrize("nothing", [{}, {"affinity": None}, {"affinity": {"nodeAffinity": None}}])
 def test_who_says_nothing_chooses_nothing(nothing: Any) -> None:
-    assert chosen_partitions(nothing) is None
+    assert chosen_partitions(nothing, SINGLE) is None
+
+
+def on(*names: str, operator: str = "In") -> dict[str, Any]:
+    return requirement(HOSTNAME, operator, *names)
+
+
+@pytest.mark.parametrize(
+    ("terms", "partitions"),
+    [
+        ([[LINUX]], None),
+        ([[on("slurm-gpu")]], ("gpu",)),
+        ([[on("slurm-gpu", "slurm-cpu", "worker1"), CPU]], ("cpu",)),
+        ([[CPU], [on("slurm-gpu")]], ("cpu", "gpu")),
+        ([[CPU], [on("worker1")]], ("cpu",)),
+        ([[on("worker1")]], ()),
+        ([[on("slurm-cpu", operator="NotIn")]], ()),
+    ],
+)
+def test_names_of_nodes_choose_where_each_partition_has_one(
+    terms: Any, partitions: tuple[str, ...] | None
+) -> None:
+    assert chosen_partitions({"affinity": affinity(*terms)}, NODES) == partitions
+
+
+def test_so_do_a_selector_and_the_field_of_the_name() -> None:
+    selects = {"nodeSelector": {HOSTNAME: "slurm-gpu"}}
+    assert chosen_partitions(selects, NODES) == ("gpu",)
+    assert chosen_partitions({**selects, "affinity": affinity([LINUX])}, NODES) == ("gpu",)
+    assert chosen_partitions({"nodeSelector": {HOSTNAME: "worker1"}}, NODES) == ()
+    fields = affinity([])
+    (term,) = fields["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    term["matchFields"] = [requirement("metadata.name", "In", "slurm-gpu")]
+    assert chosen_partitions({"affinity": fields}, NODES) == ("gpu",)
+
+
+def test_the_name_of_a_node_for_all_partitions_chooses_none() -> None:
+    assert chosen_partitions({"nodeSelector": {HOSTNAME: "slurm"}}, SINGLE) is None
+    assert chosen_partitions({"affinity": affinity([on("slurm")], [CPU])}, SINGLE) == ()
 
 
 @given(st.lists(st.lists(st.sampled_from([CPU, EITHER, NOT_GPU, EXISTS, LINUX])), min_size=1))
 def test_a_further_term_never_takes_a_partition_away(terms: Any) -> None:
     fewer, more = ({"affinity": affinity(*some)} for some in (terms[:-1], terms))
-    before, after = chosen_partitions(fewer), chosen_partitions(more)
+    before, after = (chosen_partitions(each, SINGLE) for each in (fewer, more))
     if before and after:
         assert set(before) <= set(after)
     if before == ():

@@ -1,13 +1,16 @@
 """Pods where each partition of Slurm has a virtual node."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.contracts.test_selection import affinity, requirement
 from tests.unit.webhook.test_pods import change, daemon, decide, pod
 
 from slurmlet.contracts.identity import Identity, IdentityMap
-from slurmlet.contracts.policy import Snapshot
+from slurmlet.contracts.policy import NodeSize, Snapshot
+from slurmlet.contracts.request import RequestPolicy
 
 PER_PARTITION = Snapshot(
     nodes={"slurm-cpu": "cpu", "slurm-debug": "debug"},
@@ -38,6 +41,38 @@ def test_a_pod_is_led_to_the_node_of_its_partition(apply: Callable[..., Any]) ->
     chosen = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     assert selected(apply, pod(affinity={"nodeAffinity": chosen}), PER_PARTITION) is None
     assert selected(apply, pod({key: "cpu"}), Snapshot()) is None
+
+
+SIZED = replace(
+    PER_PARTITION,
+    partitions={"cpu": NodeSize(cpus=64, memory=8000), "debug": NodeSize(cpus=8, memory=8000)},
+)
+
+
+def naming(*nodes: str) -> dict[str, Any]:
+    return daemon(*nodes)["spec"]["affinity"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.claim("V12")
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"nodeSelector": {"kubernetes.io/hostname": "slurm-cpu"}},
+        {"affinity": affinity([requirement("kubernetes.io/hostname", "In", "slurm-cpu")])},
+        {"affinity": naming("slurm-cpu")},
+    ],
+)
+@pytest.mark.parametrize("site", [{}, {"partition": "debug"}])
+def test_who_names_a_node_gets_it_and_is_compared_with_its_partition(
+    apply: Callable[..., Any], choice: dict[str, Any], site: dict[str, str]
+) -> None:
+    containers = [{"name": "web", "resources": {"requests": {"cpu": "32"}}}]
+    policy = replace(SIZED, request=RequestPolicy(options=site))
+    chosen = selected(apply, pod(containers=containers, **choice), policy)
+    assert chosen == choice.get("nodeSelector")
+    containers[0]["resources"] = {"requests": {"cpu": "65"}}
+    denial = decide(pod(containers=containers, **choice), policy).denial
+    assert "the largest node of partition cpu has 64 CPUs" in str(denial)
 
 
 @pytest.mark.claim("V12")

@@ -70,7 +70,7 @@ def judge(
     errors += _choices(annotations, engine=engine, engines=policy.engines)
     errors += unmapped
     wrong = [*_not_permitted(identity, translation.options)] if identity else []
-    among = _partitions(identity, translation.options, spec, template=template)
+    among = _partitions(identity, translation.options, spec, nodes=policy.nodes, template=template)
     large = too_large(translation.options, policy.partitions, among=among)
     if large:
         wrong.append((asking(translation.options, policy.partitions, among=among), large))
@@ -160,14 +160,17 @@ def _partitions(
     options: Mapping[str, str],
     spec: Mapping[str, Any],
     *,
+    nodes: Mapping[str, str],
     template: bool,
 ) -> tuple[str, ...]:
     """The partitions that the job may go to; none if Slurm's default decides."""
-    if "partition" in options:
-        return tuple(options["partition"].split(","))
-    chosen = chosen_partitions(spec)
+    asked = tuple(options["partition"].split(",")) if "partition" in options else ()
+    chosen = chosen_partitions(spec, nodes)
+    if asked and not (chosen and any(nodes.values())):
+        return asked
     if chosen is not None:
-        return chosen
+        # On the node of a partition a job gets that one.
+        return tuple(name for name in chosen if name in asked) or chosen
     listed = identity.partitions if identity else ()
     # Who names none gets the first that the map lists.
     return listed if template else listed[:1]

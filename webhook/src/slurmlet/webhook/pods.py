@@ -18,6 +18,7 @@ from slurmlet.contracts.names import (
     TAINT_KEY,
 )
 from slurmlet.contracts.policy import Snapshot
+from slurmlet.contracts.selection import chosen_partitions
 from slurmlet.contracts.wording import in_one, some
 from slurmlet.webhook.decision import UNCHANGED, Decision, Object, Op, add, metadata, remove
 from slurmlet.webhook.managedfields import overriding
@@ -190,11 +191,12 @@ def _scheduler(spec: Object) -> list[Op]:
 def _partition(spec: Object, verdict: Verdict, policy: Snapshot) -> str:
     """The partition whose node a pod needs, where each has a node: what follows from annotations
     and from the identity map the scheduler does not know. Who chooses nodes by affinity has
-    chosen."""
+    chosen, and who names one."""
     if not any(policy.nodes.values()) or spec.get("nodeName"):
         return ""
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    if affinity.get("requiredDuringSchedulingIgnoredDuringExecution"):
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required or chosen_partitions(spec, policy.nodes) is not None:
         return ""
     served = [name for name in verdict.partitions if name in policy.nodes.values()]
     return "".join((served or verdict.partitions)[:1])
