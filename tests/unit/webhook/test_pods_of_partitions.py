@@ -37,10 +37,18 @@ def test_a_pod_is_led_to_the_node_of_its_partition(apply: Callable[..., Any]) ->
     }
     assert selected(apply, pod({key: "cpu,debug"}), PER_PARTITION) == {key: "cpu"}
     assert selected(apply, pod(nodeSelector={key: "cpu"}), PER_PARTITION) == {key: "cpu"}
-    terms = [{"matchExpressions": [{"key": key, "operator": "Exists"}]}]
-    chosen = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    assert selected(apply, pod(affinity={"nodeAffinity": chosen}), PER_PARTITION) is None
+    chosen = affinity([requirement(key, "Exists")])
+    assert selected(apply, pod(affinity=chosen), PER_PARTITION) is None
     assert selected(apply, pod({key: "cpu"}), Snapshot()) is None
+
+
+@pytest.mark.claim("V12")
+def test_an_affinity_that_speaks_of_something_else_chooses_no_partition(
+    apply: Callable[..., Any],
+) -> None:
+    """Charts write it; on the node of another partition the agent would refuse the pod."""
+    linux = affinity([requirement("kubernetes.io/os", "In", "linux")])
+    assert selected(apply, pod(affinity=linux), PER_PARTITION) == {"slurmlet.io/partition": "debug"}
 
 
 SIZED = replace(

@@ -190,13 +190,11 @@ def _scheduler(spec: Object) -> list[Op]:
 
 def _partition(spec: Object, verdict: Verdict, policy: Snapshot) -> str:
     """The partition whose node a pod needs, where each has a node: what follows from annotations
-    and from the identity map the scheduler does not know. Who chooses nodes by affinity has
-    chosen, and who names one."""
+    and from the identity map the scheduler does not know. Who chooses among these nodes by affinity
+    or by a name has chosen."""
     if not any(policy.nodes.values()) or spec.get("nodeName"):
         return ""
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required or chosen_partitions(spec, policy.nodes) is not None:
+    if chosen_partitions(spec, policy.nodes) is not None:
         return ""
     served = [name for name in verdict.partitions if name in policy.nodes.values()]
     return "".join((served or verdict.partitions)[:1])
