@@ -330,7 +330,13 @@ SPECS = st.fixed_dictionaries(
     optional={
         "initContainers": CONTAINERS,
         "nodeName": st.sampled_from(["", "slurm", "node01"]),
-        "nodeSelector": st.just({"slurmlet.io/partition": "debug"}),
+        "nodeSelector": st.sampled_from(
+            [
+                {"slurmlet.io/partition": "debug"},
+                {"kubernetes.io/hostname": "slurm-cpu"},
+                {"kubernetes.io/role": "agent"},
+            ]
+        ),
         "activeDeadlineSeconds": st.integers(1, 2**31),
         "hostNetwork": st.booleans(),
         "hostPID": st.booleans(),
@@ -342,7 +348,14 @@ SPECS = st.fixed_dictionaries(
     },
 )
 POLICIES = st.sampled_from(
-    [NOTHING_KNOWN, Snapshot(request=RequestPolicy(locks={"partition": "cpu", "gpus": "1"}))]
+    [
+        NOTHING_KNOWN,
+        Snapshot(request=RequestPolicy(locks={"partition": "cpu", "gpus": "1"})),
+        Snapshot(
+            nodes={"slurm-cpu": "cpu", "slurm-debug": "debug"},
+            request=RequestPolicy(options={"partition": "cpu,debug"}),
+        ),
+    ]
 )
 """Pods as the API server lets them through, at what a site may have."""
 

@@ -1,12 +1,13 @@
 """Pods where each partition of Slurm has a virtual node."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.contracts.test_selection import affinity, requirement
-from tests.unit.webhook.test_pods import change, daemon, decide, pod
+from tests.unit.webhook.test_pods import REQUEST, change, daemon, decide, pod
 
 from slurmlet.contracts.identity import Identity, IdentityMap
 from slurmlet.contracts.policy import NodeSize, Snapshot
@@ -49,6 +50,31 @@ def test_an_affinity_that_speaks_of_something_else_chooses_no_partition(
     """Charts write it; on the node of another partition the agent would refuse the pod."""
     linux = affinity([requirement("kubernetes.io/os", "In", "linux")])
     assert selected(apply, pod(affinity=linux), PER_PARTITION) == {"slurmlet.io/partition": "debug"}
+
+
+BOTH = {"partition": "cpu,debug"}
+
+
+@pytest.mark.claim("V12")
+@pytest.mark.parametrize(
+    ("item", "site", "partition"),
+    [
+        (pod(), {}, "debug"),
+        (pod(), BOTH, "cpu"),
+        (pod({"slurmlet.io/partition": "cpu,debug"}), {}, "cpu"),
+        (pod({"ns.slurmlet.io/partition": "cpu,debug"}), {}, "cpu"),
+        (pod(nodeSelector={"slurmlet.io/partition": "debug"}), BOTH, "debug"),
+    ],
+)
+def test_the_request_has_the_partition_of_the_node_and_a_second_call_changes_nothing(
+    apply: Callable[..., Any], item: dict[str, Any], site: dict[str, str], partition: str
+) -> None:
+    policy = replace(PER_PARTITION, request=RequestPolicy(options=site))
+    once = apply(item, decide(item, policy).patch)
+    asked = json.loads(once["metadata"]["annotations"][REQUEST])
+    assert asked["partition"] == partition
+    assert once["spec"]["nodeSelector"] == {"slurmlet.io/partition": partition}
+    assert decide(once, policy).patch == ()
 
 
 SIZED = replace(

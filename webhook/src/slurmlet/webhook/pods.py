@@ -51,12 +51,15 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     )
     if verdict.errors:
         return Decision(denial=in_one(verdict.errors), warnings=verdict.warnings)
-    text = json.dumps(dict(verdict.options), sort_keys=True, separators=(",", ":"))
+    partition = _partition(pod["spec"], verdict, policy)
+    # The node's partition is the job's; said at once, so that a second call says no more.
+    options = {**verdict.options, **({"partition": partition} if partition else {})}
+    text = json.dumps(options, sort_keys=True, separators=(",", ":"))
     tolerations, toleration_warnings = _tolerations(pod["spec"])
     patch = [
         *_annotations(pod, text),
         *_scheduler(pod["spec"]),
-        *_selector(pod["spec"], partition=_partition(pod["spec"], verdict, policy)),
+        *_selector(pod["spec"], partition=partition),
         *tolerations,
     ]
     return Decision(
@@ -196,6 +199,9 @@ def _partition(spec: Object, verdict: Verdict, policy: Snapshot) -> str:
         return ""
     if chosen_partitions(spec, policy.nodes) is not None:
         return ""
+    selected = (spec.get("nodeSelector") or {}).get(PARTITION_LABEL)
+    if selected:
+        return str(selected)
     served = [name for name in verdict.partitions if name in policy.nodes.values()]
     return "".join((served or verdict.partitions)[:1])
 
