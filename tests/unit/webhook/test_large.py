@@ -69,6 +69,17 @@ def tolerant(count: int) -> dict[str, Any]:
     return {"metadata": {}, "spec": {"containers": [{"name": "a"}], "tolerations": [away] * count}}
 
 
+def choosing(count: int) -> dict[str, Any]:
+    values = [f"partition-{number}" for number in range(count)]
+    expression = {"key": "slurmlet.io/partition", "operator": "In", "values": values}
+    terms = [{"matchExpressions": [expression] * 2}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {
+        "metadata": {},
+        "spec": {"containers": [{"name": "a"}], "affinity": {"nodeAffinity": required}},
+    }
+
+
 def asked(number: int) -> dict[str, Any]:
     return {kind: {f"example.org/device-{number}": "1"} for kind in ("limits", "requests")}
 
@@ -79,6 +90,7 @@ LARGEST = {
     "unknown": ("Pod", unknown, 50_000),
     "flags": ("Pod", flags, 2_000_000),
     "tolerations": ("Pod", tolerant, 25_000),
+    "affinity": ("Pod", choosing, 60_000),
     "ports": ("Service", forwarded, 20_000),
 }
 

@@ -33,13 +33,14 @@ def chosen_partitions(spec: Mapping[str, Any], nodes: Mapping[str, str]) -> tupl
     return tuple(dict.fromkeys(name for names in found for name in names or ()))
 
 
-def _of_term(term: Iterable[Mapping[str, Any]], nodes: Mapping[str, str]) -> Sequence[str] | None:
+def _of_term(term: Iterable[Mapping[str, Any]], nodes: Mapping[str, str]) -> Iterable[str] | None:
     """The partitions that meet all of a term that we understand; None if that is nothing."""
-    names: Sequence[str] | None = None
+    # Ordered, and looked up at once: a pod may name tens of thousands.
+    names: dict[str, None] | None = None
     for each in term:
         meeting = _of_requirement(each, nodes)
         if meeting is not None:
-            names = [name for name in meeting if names is None or name in names]
+            names = dict.fromkeys(name for name in meeting if names is None or name in names)
     return names
 
 
