@@ -1,5 +1,6 @@
 """What sinfo and scontrol say of nodes and partitions, as both releases of Slurm print it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -173,12 +174,46 @@ def test_any_text_is_an_answer_or_garbage(listed: str, nodes: str, partitions: s
         ("(null)", {}),
         ("gpu:4", {"gpu": 4}),
         ("gpu:a100:4(S:0-1),gpu:h100:1(S:0,1)", {"gpu": 5, "gpu:a100": 4, "gpu:h100": 1}),
-        ("gpu:1g.10gb:7(S:0),shard:a100:28", {"gpu": 7, "gpu:1g.10gb": 7, "shard": 28}),
+        ("gpu:1g.10gb:7(S:0),shard:28", {"gpu": 7, "gpu:1g.10gb": 7, "shard": 28}),
         ("disk:no_consume:2K,craynetwork:4", {"disk": 2048, "craynetwork": 4}),
-        ("license,:3,gpu:", {}),
+        # Who says no count has one.
+        ("gpu,gpu:tesla", {"gpu": 2, "gpu:tesla": 1}),
+        ("license:no_consume,:3,", {"license": 1}),
+        ("tmp:no_consume:500g,ssd:2TiB,bw:3kb", {"tmp": 500 << 30, "ssd": 2 << 40, "bw": 3000}),
+        # Slurm knows no such counts, either.
+        ("gpu:1g.10gb,x:4X,y:9e", {}),
     ],
 )
 def test_generic_resources_by_name_and_type(text: str, gres: dict[str, int]) -> None:
-    found = inventory_of(f"c1|cpu*|4|8000|idle|a|c1|{text}|\n").nodes["c1"].gres
-    assert {name: found.get(name) for name in gres} == gres
-    assert bool(found) == bool(gres)
+    assert gres_of(text) == gres
+
+
+ITEM = st.tuples(
+    st.sampled_from(["gpu", "disk"]),
+    st.sampled_from(["", "a100", "no_consume"]),
+    st.none() | st.integers(0, 10**9),
+    st.sampled_from(["", *(unit + end for unit in "kmgtp" for end in ("", "b", "ib"))]),
+    st.booleans(),
+    st.sampled_from(["", "(S:0-1)", "(S:0,1)", "(IDX:0)"]),
+)
+
+
+@given(st.lists(ITEM, max_size=5))
+def test_what_slurm_can_be_configured_with_is_counted(
+    items: list[tuple[str, str, int | None, str, bool, str]],
+) -> None:
+    """Slurm's own words: "k" returns 1024, "KB" returns 1000, etc."""
+    words: list[str] = []
+    wanted: dict[str, int] = {}
+    for name, kind, count, unit, upper, sockets in items:
+        told = "" if count is None else f"{count}{unit.upper() if upper else unit}"
+        words.append(":".join(word for word in (name, kind, told) if word) + sockets)
+        base = 1000 if unit.endswith("b") and not unit.endswith("ib") else 1024
+        number = 1 if count is None else count * base ** ("kmgtp".find(unit[0]) + 1 if unit else 0)
+        keys = [name] if kind in ("", "no_consume") else [name, f"{name}:{kind}"]
+        wanted |= {key: wanted.get(key, 0) + number for key in keys if number}
+    assert gres_of(",".join(words)) == wanted
+
+
+def gres_of(text: str) -> Mapping[str, int]:
+    return inventory_of(f"c1|cpu*|4|8000|idle|a|c1|{text}|\n").nodes["c1"].gres

@@ -32,8 +32,13 @@ _STATE = "   State="
 _PARTITION = re.compile(r"^PartitionName=(\S+)$", re.MULTILINE)
 _PAIR = re.compile(r"(\w+)=(\S*)")
 _TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,4}):(\d\d):(\d\d)")
-_COUNT = re.compile(r"(\d{1,18})([KMGTP]?)")
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_COUNT = re.compile(r"(\d{1,18})(\D*)", re.ASCII)
+_UNITS = {"": 1} | {
+    unit + end: base**power
+    for power, unit in enumerate("kmgtp", start=1)
+    for end, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+"""Slurm's suffixes of counts, in lower case (slurm_protocol_defs.c, suffix_mult)."""
 
 
 class InventoryError(Exception):
@@ -151,15 +156,17 @@ def _minutes(text: str) -> int | None:
 
 
 def _gres(text: str) -> dict[str, int]:
-    """`gpu:a100:4(S:0-1),disk:no_consume:2G`: counts by name, and by name and type."""
+    """`gpu:a100:4(S:0-1),disk:no_consume:2G,fpga`: counts by name, and by name and type. Where no
+    count stands it is 1; one that Slurm cannot read, either, counts as nothing."""
     found: dict[str, int] = {}
     for item in re.sub(r"\([^)]*\)", "", text).split(","):
-        name, *kind, count = item.split(":") if ":" in item else ("", "")
-        match = _COUNT.fullmatch(count)
-        if not name or match is None:
-            continue
-        number = int(match[1]) * 1024 ** _UNITS[match[2]]
-        keys = [name, *(f"{name}:{word}" for word in kind if word != "no_consume")]
-        for key in keys:
-            found[key] = found.get(key, 0) + number
+        name, *words = item.split(":")
+        number = 1
+        if words and words[-1][:1].isdecimal():
+            match = _COUNT.fullmatch(words.pop())
+            number = int(match[1]) * _UNITS.get(match[2].lower(), 0) if match else 0
+        kinds = [f"{name}:{word}" for word in words if word.lower() not in ("", "no_consume")]
+        for key in (name, *kinds):
+            if name and number:
+                found[key] = found.get(key, 0) + number
     return found
