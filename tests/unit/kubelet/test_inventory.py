@@ -87,13 +87,14 @@ def test_every_state_has_a_word_and_keeps_jobs_away_or_not(release: str) -> None
 @pytest.mark.claim("V3")
 def test_the_most_that_one_job_may_have_of_a_node(site: Inventory) -> None:
     most = capacity.largest(site)
-    assert most["cpu"] == NodeSize(cpus=16, memory=8000)
-    assert most["debug"] == NodeSize(cpus=4, memory=2000), "MaxCPUsPerNode, MaxMemPerNode"
+    assert most["cpu"] == (NodeSize(cpus=16, memory=8000),)
+    assert most["debug"] == (NodeSize(cpus=4, memory=2000),), "MaxCPUsPerNode, MaxMemPerNode"
     # 62 CPUs of gpu1 without the specialised core, at 4000 MiB each (MaxMemPerCPU).
-    assert (most["gpu"].cpus, most["gpu"].memory) == (62, 62 * 4000)
-    assert most["gpu"].gres["gpu:a100"] == 4
-    assert most["secret"].cpus == 16, "hidden from the agent, but not from its users"
-    assert most["closed"] == NodeSize(cpus=2, memory=4000)
+    first, second = most["gpu"]
+    assert (first.cpus, first.memory, first.gres["gpu:a100"]) == (62, 62 * 4000, 4)
+    assert second.gres == {"gpu": 3, "gpu:a100": 2, "gpu:h100": 1}, "the only one with an H100"
+    assert most["secret"][0].cpus == 16, "hidden from the agent, but not from its users"
+    assert most["closed"] == (NodeSize(cpus=2, memory=4000),)
     assert "empty" not in most
 
 

@@ -67,7 +67,7 @@ def judge(
         except IdentityError as error:
             errors.append(str(error))
     among = _partitions(identity, translation.options, spec, template=template)
-    large = too_large(translation.options, policy.partitions, among=among)
+    large = too_large(translation.options, policy.sizes, among=among)
     if large and not translation.errors:
         errors.append(large)
     return Verdict(

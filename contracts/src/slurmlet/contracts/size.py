@@ -1,48 +1,93 @@
-"""What a job asks of one node, beside the most that nodes have (docs/contracts.md, Admission).
+"""What a job asks of one node, beside what nodes have (docs/contracts.md, Admission).
 
 Slurm alone decides; this says early, and in figures, what it cannot grant.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from slurmlet.contracts.policy import NodeSize
 
+Sizes = Mapping[str, Sequence[NodeSize]]
+"""By partition, what its nodes have, without those that have less of everything than another; empty
+where that is not known."""
+
+MOST_SIZES = 8
+"""Of a partition, so that the annotation of a node that stands for a hundred stays below the
+256 KiB that Kubernetes allows. Of more, those with fewest CPUs become one that has the most of each
+resource: what is not known denies nothing."""
+_MOST_SAID = 4
+"""Sizes in a sentence."""
 _GRES = re.compile(r"(?:gres/)?([A-Za-z][A-Za-z0-9_]*)(?:[:/][A-Za-z][^:=,]*)?(?:[:=](\d+))?")
 _UNITS = {"": 1024, "M": 1024, "K": 1, "G": 1024**2, "T": 1024**3}
 """KiB of sbatch's units."""
+_WORDS = {"cpu": "CPUs", "memory": "MiB of memory"}
 
 
-def too_large(
-    options: Mapping[str, str], sizes: Mapping[str, NodeSize], *, among: Sequence[str] = ()
-) -> str | None:
+def too_large(options: Mapping[str, str], sizes: Sizes, *, among: Sequence[str] = ()) -> str | None:
     """Why no node of the partitions `among`, or of any without one, can have a job of these
     options; None if one may, or if not all of these partitions are known."""
-    chosen = [sizes[name] for name in (among or sizes) if name in sizes]
-    if not chosen or len(chosen) < len(among):
+    known = [sizes.get(name, ()) for name in among or sizes]
+    if not known or not all(known):
         return None
     wanted = _counts(asked(options))
-    if any(not _over(wanted, size) for size in chosen):
+    if any(not _over(wanted, size) for item in known for size in item):
         return None
     return figures(options, sizes, among=among)
 
 
-def figures(
-    options: Mapping[str, str], sizes: Mapping[str, NodeSize], *, among: Sequence[str] = ()
-) -> str:
-    """What is asked for beside the most that one node has, and what to do; empty if nothing is
-    known of nodes."""
-    if not sizes:
-        return ""
+def figures(options: Mapping[str, str], sizes: Sizes, *, among: Sequence[str] = ()) -> str:
+    """What is asked for beside the most that nodes have, and what to do; empty if nothing is known
+    of nodes."""
     named = [name for name in among if name in sizes]
-    most = _most([sizes[name] for name in named or sizes])
+    chosen = [size for name in named or sizes for size in sizes[name]]
+    if not chosen:
+        return ""
     where = f" of partition {','.join(named)}" if named else ""
-    wanted, have = _counts(asked(options)), _counts(most)
-    shown = _over(wanted, most) or [name for name, count in wanted.items() if count]
+    wanted = _counts(asked(options))
+    fitting = [size for size in chosen if not _over(wanted, size)]
+    names = short(options, chosen) if not fitting else [name for name in wanted if wanted[name]]
+    have = front(_only(size, names) for size in fitting or chosen)
+    said = [_list(_counts(size), names) for size in have]
+    if fitting or len(said) == 1:
+        most = f"the largest node{where} has {said[0]}"
+    else:
+        rest = ", or others" if len(said) > _MOST_SAID else ""
+        listed = ", or ".join(said[:_MOST_SAID])
+        most = f"but no node{where} has all of it: the largest have {listed}{rest}"
     return (
-        f"the pod asks for {_list(wanted, shown)} (its overhead included), the largest node{where}"
-        f" has {_list(have, shown)}; ask for less, or for a partition with larger nodes"
+        f"the pod asks for {_list(wanted, names)} (its overhead included), {most};"
+        " ask for less, or for a partition with larger nodes"
     )
+
+
+def short(options: Mapping[str, str], sizes: Sequence[NodeSize]) -> list[str]:
+    """The resources (`cpu`, `memory`, `gres/NAME`) that none of the sizes has enough of for these
+    options, or else those that some have not."""
+    wanted = _counts(asked(options))
+    over = [_over(wanted, size) for size in sizes]
+    nowhere = [name for name in wanted if all(name in names for names in over)]
+    return nowhere or [name for name in wanted if any(name in names for names in over)]
+
+
+def front(sizes: Iterable[NodeSize]) -> list[NodeSize]:
+    """Those that no other one has as much of everything as, most CPUs first: what fits one of all
+    fits one of these."""
+    found: list[NodeSize] = []
+    unique = {_order(size): size for size in sizes}
+    for _, size in sorted(unique.items(), reverse=True):
+        if not any(_covers(other, size) for other in found):
+            found = [*(other for other in found if not _covers(size, other)), size]
+    return found
+
+
+def largest_of(sizes: Iterable[NodeSize]) -> tuple[NodeSize, ...]:
+    """`front`, but no more than `MOST_SIZES`: what fits one of all fits one of these."""
+    found = front(sizes)
+    if len(found) > MOST_SIZES:
+        kept, rest = found[: MOST_SIZES - 1], found[MOST_SIZES - 1 :]
+        found = front([*kept, _most(rest)])
+    return tuple(found)
 
 
 def asked(options: Mapping[str, str]) -> NodeSize:
@@ -64,7 +109,8 @@ def asked(options: Mapping[str, str]) -> NodeSize:
 
 
 def _counts(size: NodeSize) -> dict[str, int]:
-    return {"CPUs": size.cpus, "MiB of memory": size.memory, **size.gres}
+    gres = {f"gres/{name}": count for name, count in size.gres.items()}
+    return {"cpu": size.cpus, "memory": size.memory, **gres}
 
 
 def _over(wanted: Mapping[str, int], size: NodeSize) -> list[str]:
@@ -72,11 +118,34 @@ def _over(wanted: Mapping[str, int], size: NodeSize) -> list[str]:
     return [name for name, count in wanted.items() if count > have.get(name, 0)]
 
 
-def _list(counts: Mapping[str, int], names: list[str]) -> str:
-    return ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
+def _covers(one: NodeSize, other: NodeSize) -> bool:
+    return (
+        one.cpus >= other.cpus
+        and one.memory >= other.memory
+        and all(one.gres.get(name, 0) >= count for name, count in other.gres.items())
+    )
 
 
-def _most(sizes: list[NodeSize]) -> NodeSize:
+def _order(size: NodeSize) -> tuple[int, int, tuple[tuple[str, int], ...]]:
+    return (size.cpus, size.memory, tuple(sorted(size.gres.items())))
+
+
+def _only(size: NodeSize, names: Sequence[str]) -> NodeSize:
+    """A size by these resources alone."""
+    return NodeSize(
+        cpus=size.cpus if "cpu" in names else 0,
+        memory=size.memory if "memory" in names else 0,
+        gres={name: count for name, count in size.gres.items() if f"gres/{name}" in names},
+    )
+
+
+def _list(counts: Mapping[str, int], names: Sequence[str]) -> str:
+    return ", ".join(
+        f"{counts.get(name, 0)} {_WORDS.get(name, name.removeprefix('gres/'))}" for name in names
+    )
+
+
+def _most(sizes: Sequence[NodeSize]) -> NodeSize:
     names = {name for size in sizes for name in size.gres}
     return NodeSize(
         cpus=max(size.cpus for size in sizes),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from slurmlet.contracts.policy import NodeSize
+from slurmlet.contracts.size import largest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +89,14 @@ def allocatable(inventory: Inventory) -> Capacity:
     return _sum(_jobs_share(inventory))
 
 
-def largest(inventory: Inventory) -> dict[str, NodeSize]:
-    """By partition, the most that one job may have of one node of it, whatever the node's state."""
-    result: dict[str, NodeSize] = {}
+def largest(inventory: Inventory) -> dict[str, tuple[NodeSize, ...]]:
+    """By partition, what one job may have of one node of it, whatever the node's state
+    (`size.largest_of`)."""
+    found: dict[str, list[NodeSize]] = {}
     for node in inventory.nodes.values():
         for name in node.partitions:
-            size = _of_one_job(node, _limits(inventory, name))
-            result[name] = _most(result[name], size) if name in result else size
-    return result
+            found.setdefault(name, []).append(_of_one_job(node, _limits(inventory, name)))
+    return {name: largest_of(sizes) for name, sizes in found.items()}
 
 
 def states(inventory: Inventory) -> dict[str, int]:
@@ -144,15 +145,6 @@ def _cpus(node: SlurmNode, partition: Partition) -> int:
     cpus = node.cpus - node.system_cpus
     limit = partition.max_cpus_per_node
     return cpus if limit is None else min(cpus, limit)
-
-
-def _most(one: NodeSize, other: NodeSize) -> NodeSize:
-    names = one.gres.keys() | other.gres.keys()
-    return NodeSize(
-        cpus=max(one.cpus, other.cpus),
-        memory=max(one.memory, other.memory),
-        gres={name: max(one.gres.get(name, 0), other.gres.get(name, 0)) for name in names},
-    )
 
 
 def _sum(sizes: Iterator[NodeSize]) -> Capacity:
