@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kubelet.fakes import details_of, inventory_of, limits_of
+from tests.unit.kubelet.fakes import details_of, inventory_of, limits_of, settings_of
 
 from slurmlet.contracts.policy import NodeSize
 from slurmlet.kubelet.slurm import capacity
@@ -18,12 +18,15 @@ RELEASES = ("24.11", "26.05")
 LINE = "c1|cpu*|4|8000|idle|10.77.0.11|c1|(null)|\n"
 
 
-def recorded(release: str, *, listed: str = "sinfo.txt") -> Inventory:
+def recorded(
+    release: str, *, listed: str = "sinfo.txt", settings: str = settings_of()
+) -> Inventory:
     found = GOLDEN / release
     return parse(
         listed=(found / listed).read_text(),
         nodes=(found / "nodes.txt").read_text(),
         partitions=(found / "partitions.txt").read_text(),
+        settings=settings,
     )
 
 
@@ -111,6 +114,56 @@ def test_partitions_have_their_limits(site: Inventory) -> None:
     assert capacity.allocatable(site.of("closed")).cpus == 0
     assert capacity.total(site.of("empty")).cpus == 0
     assert sorted(site.of("debug").nodes) == ["c1", "c2"]
+    assert (site.nodes["c1"].sockets, site.nodes["cloud1"].sockets) == (1, 8)
+
+
+@pytest.mark.claim("V3")
+@pytest.mark.parametrize("release", RELEASES)
+def test_where_a_partition_limits_no_memory_the_site_does(release: str) -> None:
+    """slurm.conf, MaxMemPerNode and MaxMemPerCPU; scontrol calls such a partition UNLIMITED."""
+    most = capacity.largest(recorded(release, settings=settings_of("MaxMemPerNode", "3000")))
+    assert [size.memory for size in most["cpu"]] == [3000]
+    assert most["debug"] == (NodeSize(cpus=4, memory=2000),), "it has a limit of its own"
+    assert most["gpu"][0].memory == 62 * 4000
+    limited = recorded(release, settings=settings_of("MaxMemPerCPU", "300"))
+    most = capacity.largest(limited)
+    assert [(size.cpus, size.memory) for size in most["cpu"]] == [(16, 4800)]
+    assert most["debug"] == (NodeSize(cpus=4, memory=2000),)
+    assert limited.partitions["cpu"].max_memory_per_cpu == 300
+    for nothing in ("MaxMemPerCPU", "MaxMemPerNode"):
+        assert recorded(release, settings=settings_of(nothing, "0")) == recorded(release)
+
+
+def of_one_partition(
+    limits: str, *, memory: str = "MaxMemPerNode", limit: str = "5000"
+) -> NodeSize:
+    """What is left of a node with 8 CPUs, two sockets and 8000 MiB."""
+    listed = "c1|cpu*|8|8000|idle|10.77.0.11|c1|(null)|\n"
+    found = parse(
+        listed=listed,
+        nodes=details_of(listed).replace("Sockets=1", "Sockets=2"),
+        partitions=f"PartitionName=cpu\n   {limits}\n",
+        settings=settings_of(memory, limit),
+    )
+    (size,) = capacity.largest(found)["cpu"]
+    return size
+
+
+@pytest.mark.claim("V3")
+@pytest.mark.parametrize(
+    ("limits", "cpus", "memory"),
+    [
+        ("MaxCPUsPerNode=UNLIMITED MaxCPUsPerSocket=UNLIMITED", 8, 5000),
+        ("MaxCPUsPerNode=UNLIMITED MaxCPUsPerSocket=3", 6, 5000),
+        ("MaxCPUsPerNode=5 MaxCPUsPerSocket=3", 5, 5000),
+        ("MaxCPUsPerNode=7 MaxCPUsPerSocket=9", 7, 5000),
+        ("MaxMemPerNode=6000", 8, 6000),
+        # MaxMemPerCPU=0 of a partition lifts the site's limit.
+        ("MaxMemPerCPU=UNLIMITED", 8, 8000),
+    ],
+)
+def test_limits_of_a_partition(limits: str, cpus: int, memory: int) -> None:
+    assert of_one_partition(limits) == NodeSize(cpus=cpus, memory=memory)
 
 
 def test_overlapping_partitions_say_which_nodes_they_share(site: Inventory) -> None:
@@ -136,10 +189,11 @@ def test_no_comment_adds_a_node_or_makes_one_larger(noise: str, which: int) -> N
     listed = LINE + "c2|cpu*|8|9000|idle|10.77.0.12|c2|(null)|\n"
     forged = (
         f"NodeName=c{which} Arch=x \n   CPUAlloc=0 CPUEfctv=99 CPUTot=99 \n"
+        f"   RealMemory=9 AllocMem=0 FreeMem=N/A Sockets=99 Boards=1\n"
         f"   MemSpecLimit=7\n   State=IDLE\n{noise}\n"
     )
     nodes = details_of(listed).replace("\n\n", f"\n   Comment={noise}\n{forged}\n\n", 1)
-    found = parse(listed=listed, nodes=nodes, partitions=limits_of(listed))
+    found = parse(listed=listed, nodes=nodes, partitions=limits_of(listed), settings=settings_of())
     assert found == inventory_of(listed)
 
 
@@ -157,13 +211,18 @@ def test_no_comment_adds_a_node_or_makes_one_larger(noise: str, which: int) -> N
 )
 def test_garbage_is_no_answer(listed: str, nodes: str, partitions: str) -> None:
     with pytest.raises(InventoryError):
-        parse(listed=listed, nodes=nodes, partitions=partitions)
+        parse(listed=listed, nodes=nodes, partitions=partitions, settings=settings_of())
 
 
-@given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
-def test_any_text_is_an_answer_or_garbage(listed: str, nodes: str, partitions: str) -> None:
+TEXT = st.text(max_size=200)
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_any_text_is_an_answer_or_garbage(
+    listed: str, nodes: str, partitions: str, settings: str
+) -> None:
     try:
-        found = parse(listed=listed, nodes=nodes, partitions=partitions)
+        found = parse(listed=listed, nodes=nodes, partitions=partitions, settings=settings)
     except InventoryError:
         return
     assert found.nodes == {}

@@ -89,6 +89,7 @@ def test_describing_the_node_says_the_limits_of_partitions() -> None:
         up=False,
         max_minutes=30,
         max_cpus_per_node=4,
+        max_cpus_per_socket=3,
         max_memory_per_node=2000,
         max_memory_per_cpu=500,
     )
@@ -98,6 +99,7 @@ def test_describing_the_node_says_the_limits_of_partitions() -> None:
         "up": False,
         "maxMinutes": 30,
         "maxCPUsPerNode": 4,
+        "maxCPUsPerSocket": 3,
         "maxMemoryPerNode": "2000Mi",
         "maxMemoryPerCPU": "500Mi",
     }

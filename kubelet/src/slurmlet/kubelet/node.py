@@ -171,6 +171,7 @@ def _limits(partition: Partition, *, nodes: int) -> Object:
     limits: Object = {
         "maxMinutes": partition.max_minutes,
         "maxCPUsPerNode": partition.max_cpus_per_node,
+        "maxCPUsPerSocket": partition.max_cpus_per_socket,
         **{key: f"{value}Mi" for key, value in memory.items() if value is not None},
     }
     return {

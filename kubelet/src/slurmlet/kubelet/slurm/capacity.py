@@ -13,7 +13,8 @@ class SlurmNode:
     """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there, `state` is a
     word for people, `hostname` what the node calls itself. `cpus` and `memory` are all that the
     node has, `system_cpus` and `system_memory` what of it is never a job's (slurm.conf,
-    CoreSpecCount, CpuSpecList and MemSpecLimit). `gres` has each generic resource by its name, and
+    CoreSpecCount, CpuSpecList and MemSpecLimit), `sockets` how many it has, 0 if that is not known.
+    `gres` has each generic resource by its name, and
     by `NAME:TYPE`, too, where it has a type."""
 
     name: str
@@ -25,6 +26,7 @@ class SlurmNode:
     state: str = "idle"
     system_cpus: int = 0
     system_memory: int = 0
+    sockets: int = 0
     gres: Mapping[str, int] = field(default_factory=dict)
     partitions: tuple[str, ...] = ()
 
@@ -33,14 +35,15 @@ class SlurmNode:
 class Partition:
     """A partition's limits; None is no limit. `up` says that its jobs may start. `max_minutes` is
     the longest that a job may run, `max_memory_per_node` (MiB) the most that one job may have of a
-    node, `max_cpus_per_node` the most that all of its jobs together may. `max_memory_per_cpu` is in
-    MiB."""
+    node, `max_cpus_per_node` and `max_cpus_per_socket` the most that all of its jobs together may.
+    `max_memory_per_cpu` is in MiB."""
 
     name: str
     default: bool = False
     up: bool = True
     max_minutes: int | None = None
     max_cpus_per_node: int | None = None
+    max_cpus_per_socket: int | None = None
     max_memory_per_node: int | None = None
     max_memory_per_cpu: int | None = None
 
@@ -143,8 +146,11 @@ def _of_one_job(node: SlurmNode, partition: Partition) -> NodeSize:
 
 def _cpus(node: SlurmNode, partition: Partition) -> int:
     cpus = node.cpus - node.system_cpus
-    limit = partition.max_cpus_per_node
-    return cpus if limit is None else min(cpus, limit)
+    if partition.max_cpus_per_node is not None:
+        cpus = min(cpus, partition.max_cpus_per_node)
+    if partition.max_cpus_per_socket is not None and node.sockets:
+        cpus = min(cpus, partition.max_cpus_per_socket * node.sockets)
+    return cpus
 
 
 def _sum(sizes: Iterator[NodeSize]) -> Capacity:
