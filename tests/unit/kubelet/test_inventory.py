@@ -54,11 +54,11 @@ def test_capacity_is_all_that_slurm_has(site: Inventory) -> None:
 
 @pytest.mark.claim("V1")
 def test_allocatable_is_what_jobs_may_have(site: Inventory) -> None:
-    """c1 without its specialised cores and memory, and what Slurm boots when it is needed; c2 is
-    reserved."""
+    """c1 without its specialised cores and memory, c2, which has a reservation, and what Slurm
+    boots when it is needed; not maint1, whose reservation is for maintenance."""
     may = capacity.allocatable(site)
-    assert may.cpus == 14 + 8 + 8
-    assert may.memory == 7000 + 2 * 16000
+    assert may.cpus == 14 + 16 + 8 + 8
+    assert may.memory == 7000 + 8000 + 2 * 16000
     assert may.gres == {}
 
 
@@ -68,7 +68,7 @@ def test_every_state_has_a_word_and_keeps_jobs_away_or_not(release: str) -> None
     now = recorded(release)
     assert {name: (node.state, node.usable) for name, node in now.nodes.items()} == {
         "c1": ("mixed", True),
-        "c2": ("reserved", False),
+        "c2": ("reserved", True),
         "cloud1": ("powered_down", True),
         "cloud2": ("powered_down", True),
         "drained1": ("drained", False),
@@ -110,7 +110,7 @@ def test_partitions_have_their_limits(site: Inventory) -> None:
     assert found["debug"].max_minutes == 30
     assert found["Cloud.X"].max_minutes == 7 * 24 * 60
     assert found["gpu"].max_minutes is None
-    assert capacity.allocatable(site.of("debug")).cpus == 4
+    assert capacity.allocatable(site.of("debug")).cpus == 2 * 4
     assert capacity.allocatable(site.of("closed")).cpus == 0
     assert capacity.total(site.of("empty")).cpus == 0
     assert sorted(site.of("debug").nodes) == ["c1", "c2"]
