@@ -55,6 +55,19 @@ def test_nodes_in_several_partitions_count_once() -> None:
     assert status["capacity"]["nvidia.com/gpu"] == "6"
 
 
+def test_gpus_are_those_of_one_vendor_unless_the_site_says_more() -> None:
+    def told(**gres: str) -> set[str]:
+        mapped = {name.replace("_", ".") + "/gpu": value for name, value in gres.items()}
+        config = replace(CONFIG, request=RequestPolicy(gres=mapped)) if gres else CONFIG
+        facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
+        patch: Any = node.status_patch({"status": {}}, NODE, config, facts=facts, now="")
+        return {name for name in patch["status"]["capacity"] if "/" in name}
+
+    assert told() == {"nvidia.com/gpu"}
+    assert told(amd_com="gpu") == {"amd.com/gpu"}
+    assert told(nvidia_com="gpu:a100", amd_com="gpu:mi300") == {"nvidia.com/gpu"}
+
+
 def test_what_is_down_is_not_allocatable() -> None:
     status = patch_of({"status": {}})["status"]
     assert status["allocatable"]["cpu"] == "68"

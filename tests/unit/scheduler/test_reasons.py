@@ -15,7 +15,12 @@ TOLERATING = [{"operator": "Exists"}]
 
 def asking(make: Make, *, annotations: dict[str, str] | None = None, **requests: str) -> Any:
     """A pod with one container; `_` stands for what a keyword cannot have."""
-    names = {"gpu": "nvidia.com/gpu", "foo": "example.com/foo", "pages": "hugepages-2Mi"}
+    names = {
+        "gpu": "nvidia.com/gpu",
+        "amd": "amd.com/gpu",
+        "foo": "example.com/foo",
+        "pages": "hugepages-2Mi",
+    }
     resources = {"requests": {names.get(key, key): value for key, value in requests.items()}}
     made = make(containers=[{"name": "main", "resources": resources}])
     made["metadata"]["annotations"] = annotations or {}
@@ -238,6 +243,18 @@ def test_a_resource_that_nobody_has(pod: Make, node: Make, mapped: str) -> None:
     assert verdict(asking(pod, foo="0"), [target]).node == "slurm"
     said_so = {"slurmlet.io/gres": "gpu:1"}
     assert verdict(asking(pod, annotations=said_so, foo="1"), [target]).node == "slurm"
+
+
+@pytest.mark.claim("K10")
+def test_gpus_of_another_vendor(pod: Make, node: Make) -> None:
+    target = node()
+    values = {"resource": "amd.com/gpu", "resources": "nvidia.com/gpu"}
+    assert told(asking(pod, amd="1"), target) == claimed("K10", nodes=1, count=1, **values)
+    target["status"] = {"capacity": {"cpu": "40", "amd.com/gpu": "4"}}
+    assert verdict(asking(pod, amd="2"), [target]).node == "slurm"
+    assert "asks for 3 gpu (its overhead included), the largest node" in told(
+        asking(pod, amd="3"), target
+    )
 
 
 @pytest.mark.claim("K11")

@@ -22,8 +22,13 @@ from slurmlet.scheduler.partitions import largest, own_partition
 Object = Mapping[str, Any]
 Options = Mapping[str, str]
 
-_LEAST = RequestPolicy(default_memory=0, pod_overhead_memory=0)
-"""What a site adds to pods is not known here, so nothing is added."""
+_LEAST = RequestPolicy(
+    default_memory=0,
+    pod_overhead_memory=0,
+    gres={"nvidia.com/gpu": "gpu", "amd.com/gpu": "gpu"},
+)
+"""What a site adds to pods is not known here, so nothing is added. Of GPUs the node's capacity says
+whose they are."""
 _MACHINE = frozenset({"cpu", "memory", "ephemeral-storage"})
 """Compared with the largest machines, or, like disks, not at all."""
 _HUGE_PAGES = "hugepages-"
