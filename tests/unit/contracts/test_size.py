@@ -26,8 +26,18 @@ SIZES = {
         ({"cpus-per-task": "8", "ntasks": "3"}, NodeSize(cpus=24, memory=0)),
         ({"mem": "9G"}, NodeSize(cpus=1, memory=9216)),
         ({"mem-per-cpu": "1000", "cpus-per-task": "9"}, NodeSize(cpus=9, memory=9000)),
-        ({"gres": "gpu:a100:8,x"}, NodeSize(cpus=1, memory=0, gres={"gpu": 8, "x": 1})),
-        ({"gpus": "a100:2", "gres": "gres/gpu=1"}, NodeSize(cpus=1, memory=0, gres={"gpu": 3})),
+        (
+            {"gres": "gpu:a100:8,x,disk:2K,gpu:1g.10gb"},
+            NodeSize(
+                cpus=1,
+                memory=0,
+                gres={"gpu": 9, "gpu:a100": 8, "x": 1, "disk": 2048, "gpu:1g.10gb": 1},
+            ),
+        ),
+        (
+            {"gpus": "a100:2", "gres": "gres/gpu=1,gres/gpu:a100=4"},
+            NodeSize(cpus=1, memory=0, gres={"gpu": 7, "gpu:a100": 6}),
+        ),
     ],
 )
 def test_what_options_ask_of_a_node(options: dict[str, str], wanted: NodeSize) -> None:
@@ -109,6 +119,40 @@ def test_what_only_different_nodes_have_is_told_of_each(
 ) -> None:
     said = too_large(options, SIZES, among=["mixed"])
     assert said == f"the pod asks for {counts} (its overhead included), {have}; {LESS}"
+
+
+TYPED = {
+    "gpu": (
+        NodeSize(cpus=8, memory=9, gres={"gpu": 8, "gpu:a100": 8}),
+        NodeSize(cpus=8, memory=9, gres={"gpu": 4, "gpu:h100": 3, "gpu:a100": 1}),
+    ),
+    "old": (NodeSize(cpus=8, memory=9, gres={"gpu": 8}),),
+}
+
+
+@pytest.mark.parametrize(
+    ("gres", "among", "said"),
+    [
+        ("gpu:h100:3", "gpu", None),
+        ("gpu:h100:3,gpu:a100:1", "gpu", None),
+        ("gpu:h100:4", "gpu", "4 gpu:h100 (its overhead included), the largest node of partition"),
+        ("gpu:h100:4", "gpu", "gpu has 3 gpu:h100"),
+        ("gpu:h100", "gpu", None),
+        (
+            "gpu:v100",
+            "gpu",
+            "1 gpu:v100 (its overhead included), the largest node of partition gpu",
+        ),
+        ("gpu:h100:9", "gpu", "9 gpu:h100 (its overhead included)"),
+        ("gpu:h100:2,gpu:a100:2", "gpu", "2 gpu:h100, 2 gpu:a100 (its overhead included), but no"),
+        # Of nodes that tell no types only the sum counts.
+        ("gpu:h100:8", "old", None),
+        ("gpu:h100:9", "old", "9 gpu (its overhead included), the largest node of partition old"),
+    ],
+)
+def test_types_count_where_nodes_tell_them(gres: str, among: str, said: str | None) -> None:
+    text = too_large({"gres": gres}, TYPED, among=[among])
+    assert text is None if said is None else said in str(text)
 
 
 def test_what_a_node_has_is_told_of_that_node() -> None:

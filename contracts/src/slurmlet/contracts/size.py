@@ -4,6 +4,7 @@ Slurm alone decides; this says early, and in figures, what it cannot grant.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from slurmlet.contracts.policy import NodeSize
@@ -18,7 +19,13 @@ MOST_SIZES = 8
 resource: what is not known denies nothing."""
 _MOST_SAID = 4
 """Sizes in a sentence."""
-_GRES = re.compile(r"(?:gres/)?([A-Za-z][A-Za-z0-9_]*)(?:[:/][A-Za-z][^:=,]*)?(?:[:=](\d+))?")
+_COUNT = re.compile(r"(\d{1,18})(\D{0,3})", re.ASCII)
+_SUFFIXES = {"": 1} | {
+    unit + end: base**power
+    for power, unit in enumerate("kmgtp", start=1)
+    for end, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+"""Of Slurm's counts, in lower case (slurm_protocol_defs.c, suffix_mult)."""
 _UNITS = {"": 1024, "M": 1024, "K": 1, "G": 1024**2, "T": 1024**3}
 """KiB of sbatch's units."""
 _WORDS = {"cpu": "CPUs", "memory": "MiB of memory"}
@@ -30,8 +37,9 @@ def too_large(options: Mapping[str, str], sizes: Sizes, *, among: Sequence[str] 
     known = [sizes.get(name, ()) for name in among or sizes]
     if not known or not all(known):
         return None
-    wanted = _counts(asked(options))
-    if any(not _over(wanted, size) for item in known for size in item):
+    chosen = [size for item in known for size in item]
+    wanted = _wanted(options, chosen)
+    if any(not _over(wanted, size) for size in chosen):
         return None
     return figures(options, sizes, among=among)
 
@@ -44,7 +52,7 @@ def figures(options: Mapping[str, str], sizes: Sizes, *, among: Sequence[str] = 
     if not chosen:
         return ""
     where = f" of partition {','.join(named)}" if named else ""
-    wanted = _counts(asked(options))
+    wanted = _wanted(options, chosen)
     fitting = [size for size in chosen if not _over(wanted, size)]
     names = short(options, chosen) if not fitting else [name for name in wanted if wanted[name]]
     have = front(_only(size, names) for size in fitting or chosen)
@@ -62,12 +70,15 @@ def figures(options: Mapping[str, str], sizes: Sizes, *, among: Sequence[str] = 
 
 
 def short(options: Mapping[str, str], sizes: Sequence[NodeSize]) -> list[str]:
-    """The resources (`cpu`, `memory`, `gres/NAME`) that none of the sizes has enough of for these
-    options, or else those that some have not."""
-    wanted = _counts(asked(options))
+    """The resources (`cpu`, `memory`, `gres/NAME`, `gres/NAME:TYPE`) that none of the sizes has
+    enough of for these options, or else those that some have not."""
+    wanted = _wanted(options, sizes)
     over = [_over(wanted, size) for size in sizes]
     nowhere = [name for name in wanted if all(name in names for names in over)]
-    return nowhere or [name for name in wanted if any(name in names for names in over)]
+    found = nowhere or [name for name in wanted if any(name in names for names in over)]
+    # Of what there is too little of a type, the sum says less.
+    typed = {name.partition(":")[0] for name in found if ":" in name}
+    return [name for name in found if name not in typed]
 
 
 def front(sizes: Iterable[NodeSize]) -> list[NodeSize]:
@@ -90,22 +101,41 @@ def largest_of(sizes: Iterable[NodeSize]) -> tuple[NodeSize, ...]:
     return tuple(found)
 
 
+def count_of(text: str) -> int | None:
+    """A count of generic resources as Slurm reads it, such as `4` or `2K`; None if it is none."""
+    match = _COUNT.fullmatch(text)
+    factor = _SUFFIXES.get(match[2].lower()) if match else None
+    return int(match[1]) * factor if match and factor else None
+
+
 def asked(options: Mapping[str, str]) -> NodeSize:
-    """What sbatch's options ask of the one node of a job."""
+    """What sbatch's options ask of the one node of a job: of generic resources with a type by name,
+    and by `NAME:TYPE`, too."""
     cpus = _number(options.get("cpus-per-task")) * _number(options.get("ntasks"))
     if "mem-per-cpu" in options and "mem" not in options:
         memory = _mib(options["mem-per-cpu"]) * cpus
     else:
         memory = _mib(options.get("mem", ""))
-    gres: dict[str, int] = {}
-    for item in options.get("gres", "").split(","):
-        match = _GRES.fullmatch(item)
-        if match:
-            gres[match[1]] = gres.get(match[1], 0) + int(match[2] or 1)
-    gpus = re.search(r"(?:^|:)(\d+)$", options.get("gpus", ""))
-    if gpus:
-        gres["gpu"] = gres.get("gpu", 0) + int(gpus[1])
-    return NodeSize(cpus=cpus, memory=memory, gres=gres)
+    gres: Counter[str] = Counter()
+    gpus = f"gpu:{options['gpus']}" if options.get("gpus") else ""
+    for item in (*options.get("gres", "").split(","), gpus):
+        name, *words = re.split("[:=/]", item.removeprefix("gres/"))
+        count = count_of(words[-1]) if words else None
+        kinds = words[:1] if count is None else words[:-1]
+        if name:
+            keys = [name, *(f"{name}:{kind}" for kind in kinds)]
+            gres.update(dict.fromkeys(keys, 1 if count is None else count))
+    return NodeSize(cpus=cpus, memory=memory, gres=dict(gres))
+
+
+def _wanted(options: Mapping[str, str], sizes: Sequence[NodeSize]) -> dict[str, int]:
+    """Counts by resource; those of a type only where one of these sizes tells types."""
+    typed = {name.partition(":")[0] for size in sizes for name in _counts(size) if ":" in name}
+    return {
+        name: count
+        for name, count in _counts(asked(options)).items()
+        if ":" not in name or name.partition(":")[0] in typed
+    }
 
 
 def _counts(size: NodeSize) -> dict[str, int]:

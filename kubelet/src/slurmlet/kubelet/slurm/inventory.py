@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slurmlet.contracts.size import count_of
 from slurmlet.kubelet.slurm import nodestates
 from slurmlet.kubelet.slurm.capacity import Inventory, Partition, SlurmNode
 
@@ -35,13 +36,6 @@ _PARTITION = re.compile(r"^PartitionName=(\S+)$", re.MULTILINE)
 _MEMORY = re.compile(r"^(MaxMemPer(?:Node|CPU)) += (\S+)$", re.MULTILINE)
 _PAIR = re.compile(r"(\w+)=(\S*)")
 _TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,4}):(\d\d):(\d\d)")
-_COUNT = re.compile(r"(\d{1,18})(\D*)", re.ASCII)
-_UNITS = {"": 1} | {
-    unit + end: base**power
-    for power, unit in enumerate("kmgtp", start=1)
-    for end, base in (("", 1024), ("ib", 1024), ("b", 1000))
-}
-"""Slurm's suffixes of counts, in lower case (slurm_protocol_defs.c, suffix_mult)."""
 
 
 class InventoryError(Exception):
@@ -188,8 +182,7 @@ def _gres(text: str) -> dict[str, int]:
         name, *words = item.split(":")
         number = 1
         if words and words[-1][:1].isdecimal():
-            match = _COUNT.fullmatch(words.pop())
-            number = int(match[1]) * _UNITS.get(match[2].lower(), 0) if match else 0
+            number = count_of(words.pop()) or 0
         kinds = [f"{name}:{word}" for word in words if word.lower() not in ("", "no_consume")]
         for key in (name, *kinds):
             if name and number:
