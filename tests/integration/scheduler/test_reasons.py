@@ -18,8 +18,12 @@ WAIT = "--timeout=20s"
 OURS = {"key": "slurmlet.io/slurm", "effect": "NoSchedule"}
 TOLERATION = {"key": "slurmlet.io/slurm", "operator": "Exists"}
 LARGEST = {
-    "cpu": {"cpu": "16", "memory": "64000Mi", "gres": {"gpu": "4"}},
-    "debug": {"cpu": "4", "memory": "8000Mi", "gres": {}},
+    "cpu": [{"cpu": "16", "memory": "64000Mi", "gres": {"gpu": "4"}}],
+    "debug": [{"cpu": "4", "memory": "8000Mi", "gres": {}}],
+    "mixed": [
+        {"cpu": "15", "memory": "1000Mi", "gres": {}},
+        {"cpu": "2", "memory": "9000Mi", "gres": {}},
+    ],
 }
 AMOUNTS = {"cpu": "40", "memory": "136000Mi", "pods": "100", "example.com/fpga": "2"}
 MESSAGE = 'jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}'
@@ -257,7 +261,7 @@ ORDINARY: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         {
             "field": "spec.nodeSelector[slurmlet.io/partition]",
             "partition": "gpu",
-            "partitions": "cpu, debug",
+            "partitions": "cpu, debug, mixed",
         },
     ),
     (
@@ -279,6 +283,20 @@ ORDINARY: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         "K9",
         pod("gpus", annotations={"slurmlet.io/gres": "gpu:5"}),
         {"resource": "gres/gpu", "counts": "5 gpu", "most": "4 gpu", "where": ""},
+    ),
+    (
+        "K16",
+        pod(
+            "mixed",
+            limits={"cpu": "4", "memory": "4000Mi"},
+            nodeSelector={"slurmlet.io/partition": "mixed"},
+        ),
+        {
+            "reasons": "1 Insufficient cpu, 1 Insufficient memory",
+            "counts": "4 CPUs, 4000 MiB of memory",
+            "where": " of partition mixed",
+            "most": "15 CPUs, 1000 MiB of memory, or 2 CPUs, 9000 MiB of memory",
+        },
     ),
     (
         "K11",

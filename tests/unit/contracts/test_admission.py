@@ -18,10 +18,10 @@ SITE = Snapshot(
             "free": Identity(user="free"),
         }
     ),
-    partitions={
-        "cpu": NodeSize(cpus=16, memory=8000),
-        "gpu": NodeSize(cpus=8, memory=4000, gres={"gpu": 4}),
-        "huge": NodeSize(cpus=512, memory=4_000_000),
+    sizes={
+        "cpu": (NodeSize(cpus=16, memory=8000),),
+        "gpu": (NodeSize(cpus=8, memory=4000, gres={"gpu": 4}),),
+        "huge": (NodeSize(cpus=512, memory=4_000_000),),
     },
     engines=("crun", "apptainer"),
 )
@@ -223,7 +223,7 @@ def test_what_is_not_known_refuses_nothing() -> None:
     assert decided(wish, policy=NOTHING_KNOWN, namespace="eve", resources=large(9999)) == Verdict(
         options={"cpus-per-task": "9999", "mem": "320M", "account": "chem"}, engine="docker"
     )
-    assert decided(resources=large(9999), policy=replace(SITE, partitions={})).errors == ()
+    assert decided(resources=large(9999), policy=replace(SITE, sizes={})).errors == ()
 
 
 def test_metadata_may_say_nothing() -> None:

@@ -21,7 +21,7 @@ KNOWN = Snapshot(
     written=1000.5,
     nodes={"hpc-cpu": "cpu", "hpc-debug": "debug"},
     identities=IdentityMap(namespaces={"alice": Identity(user="alice", partitions=("cpu",))}),
-    partitions={"cpu": NodeSize(cpus=16, memory=2000, gres={"gpu": 2})},
+    sizes={"cpu": (NodeSize(cpus=16, memory=2000, gres={"gpu": 2}),)},
     engines=("crun",),
     request=RequestPolicy(options={"qos": "normal"}),
 )
@@ -43,7 +43,7 @@ def test_keys_of_a_newer_agent_are_ignored() -> None:
         ("", "no policy snapshot"),
         ("[]", "expected a table"),
         ('{"version": 2}', "policy.version: 2"),
-        ('{"partitions": {"cpu": {"cpus": "many", "memory": 1}}}', "policy.partitions.cpu.cpus"),
+        ('{"sizes": {"cpu": [{"cpus": "many", "memory": 1}]}}', r"policy.sizes.cpu\[0\].cpus"),
         ("[" * 100_000, "no policy snapshot"),
     ],
 )
@@ -61,5 +61,5 @@ def test_any_text_is_a_snapshot_or_an_error(text: Any) -> None:
 def test_sizes_of_a_stale_snapshot_are_not_known() -> None:
     assert as_of(KNOWN, KNOWN.written + STALE_SECONDS) == KNOWN
     stale = as_of(KNOWN, KNOWN.written + STALE_SECONDS + 1)
-    assert stale.partitions == {}
+    assert stale.sizes == {}
     assert stale.identities == KNOWN.identities

@@ -301,8 +301,8 @@ def test_an_extended_resource_that_slurm_does_not_know_is_refused() -> None:
     (error,) = translate(pod(wanting), POLICY).errors
     assert error == (
         "spec.containers[c].resources example.org/fpga, hugepages-2Mi: no resource of this site,"
-        " which has amd.com/gpu, nvidia.com/gpu; remove it, or say what to ask of Slurm with the"
-        " annotation slurmlet.io/gres"
+        " which has nvidia.com/gpu; remove it, or say what to ask of Slurm with the annotation"
+        " slurmlet.io/gres"
     )
     said = pod(wanting, annotations={"slurmlet.io/gres": "fpga:1"})
     assert options(said)["gres"] == "fpga:1"

@@ -42,6 +42,7 @@ def details_of(listed: str) -> str:
     return "".join(
         f"NodeName={name} Arch=x86_64 CoresPerSocket=1 \n"
         f"   CPUAlloc=0 CPUEfctv={row[2]} CPUTot={row[2]} CPULoad=0.00\n"
+        f"   RealMemory={row[3]} AllocMem=0 FreeMem=N/A Sockets=1 Boards=1\n"
         f"   State={row[4].upper()} ThreadsPerCore=1\n\n"
         for name, row in rows.items()
     )
@@ -60,9 +61,27 @@ def limits_of(listed: str) -> str:
     )
 
 
+def settings_of(memory: str = "MaxMemPerNode", limit: str = "UNLIMITED") -> str:
+    """What `scontrol show config` says of a site that limits the memory of jobs so."""
+    settings = {
+        "DefMemPerNode": "UNLIMITED",
+        "MaxArraySize": "1001",
+        memory: limit,
+        "MaxNodeCount": "2",
+        "PrologFlags": "Alloc,Contain",
+    }
+    lines = [f"{name:<23} = {value}\n" for name, value in settings.items()]
+    return f"Configuration data as of 2026-01-01T00:00:00\n{''.join(lines)}\n"
+
+
 def inventory_of(listed: str) -> Inventory:
     """What follows from sinfo's lines alone."""
-    return parse(listed=listed, nodes=details_of(listed), partitions=limits_of(listed))
+    return parse(
+        listed=listed,
+        nodes=details_of(listed),
+        partitions=limits_of(listed),
+        settings=settings_of(),
+    )
 
 
 @dataclass
@@ -84,7 +103,7 @@ class FakeJob:
 class FakeSlurm:
     """Answers squeue, sacct, sinfo and scontrol as Slurm 24.11 prints them; `silent` makes them
     fail. `nodes` are sinfo's lines, `details` and `limits` scontrol's words on nodes and partitions
-    where something else is needed than what follows from them."""
+    where something else is needed than what follows from them, `settings` those on slurm.conf."""
 
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
@@ -92,6 +111,7 @@ class FakeSlurm:
     nodes: str = "c1|cpu*|4|8000|idle|10.77.0.11|c1|(null)|\n"
     details: str | None = None
     limits: str | None = None
+    settings: str = field(default_factory=settings_of)
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))
@@ -101,6 +121,8 @@ class FakeSlurm:
             return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
         if argv[0] == "scontrol" and argv[-1] == "node":
             return details_of(self.nodes) if self.details is None else self.details
+        if argv[0] == "scontrol" and argv[-1] == "config":
+            return self.settings
         if argv[0] == "scontrol":
             return limits_of(self.nodes) if self.limits is None else self.limits
         malformed = [number for number in self._chosen(argv) if not 0 < number < 2**31]

@@ -55,6 +55,19 @@ def test_nodes_in_several_partitions_count_once() -> None:
     assert status["capacity"]["nvidia.com/gpu"] == "6"
 
 
+def test_gpus_are_those_of_one_vendor_unless_the_site_says_more() -> None:
+    def told(**gres: str) -> set[str]:
+        mapped = {name.replace("_", ".") + "/gpu": value for name, value in gres.items()}
+        config = replace(CONFIG, request=RequestPolicy(gres=mapped)) if gres else CONFIG
+        facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
+        patch: Any = node.status_patch({"status": {}}, NODE, config, facts=facts, now="")
+        return {name for name in patch["status"]["capacity"] if "/" in name}
+
+    assert told() == {"nvidia.com/gpu"}
+    assert told(amd_com="gpu") == {"amd.com/gpu"}
+    assert told(nvidia_com="gpu:a100", amd_com="gpu:mi300") == {"nvidia.com/gpu"}
+
+
 def test_what_is_down_is_not_allocatable() -> None:
     status = patch_of({"status": {}})["status"]
     assert status["allocatable"]["cpu"] == "68"
@@ -62,14 +75,13 @@ def test_what_is_down_is_not_allocatable() -> None:
     assert status["allocatable"]["nvidia.com/gpu"] == "6"
 
 
-def test_the_largest_node_of_each_partition() -> None:
+def test_the_largest_nodes_of_each_partition() -> None:
     told = annotation("largest")
-    assert told["cpu"] == {
-        "cpu": "8",
-        "memory": "16000Mi",
-        "gres": {"gpu": "2", "gpu:tesla": "2"},
-    }
-    assert told["debug"]["cpu"] == "4"
+    assert told["cpu"] == [
+        {"cpu": "8", "memory": "16000Mi", "gres": {}},
+        {"cpu": "4", "memory": "8000Mi", "gres": {"gpu": "2", "gpu:tesla": "2"}},
+    ]
+    assert [size["cpu"] for size in told["debug"]] == ["4"]
 
 
 @pytest.mark.claim("V6")
@@ -90,6 +102,7 @@ def test_describing_the_node_says_the_limits_of_partitions() -> None:
         up=False,
         max_minutes=30,
         max_cpus_per_node=4,
+        max_cpus_per_socket=3,
         max_memory_per_node=2000,
         max_memory_per_cpu=500,
     )
@@ -99,6 +112,7 @@ def test_describing_the_node_says_the_limits_of_partitions() -> None:
         "up": False,
         "maxMinutes": 30,
         "maxCPUsPerNode": 4,
+        "maxCPUsPerSocket": 3,
         "maxMemoryPerNode": "2000Mi",
         "maxMemoryPerCPU": "500Mi",
     }

@@ -78,9 +78,12 @@ async def test_it_says_what_the_webhook_must_know(site: Site, clock: list[float]
     assert found.written == clock[0]
     assert found.identities is not None
     assert found.identities.lookup("alice") == Identity(user="alice", partitions=("cpu",))
-    assert found.partitions == {
-        "cpu": NodeSize(cpus=8, memory=8000, gres={"gpu": 2}),
-        "debug": NodeSize(cpus=8, memory=4000),
+    assert found.sizes == {
+        "cpu": (
+            NodeSize(cpus=8, memory=4000),
+            NodeSize(cpus=4, memory=8000, gres={"gpu": 2}),
+        ),
+        "debug": (NodeSize(cpus=8, memory=4000),),
     }
     assert found.nodes == {"hpc": ""}
     assert found.engines == ("apptainer",)
@@ -92,7 +95,7 @@ async def test_what_is_not_known_is_left_out(site: Site) -> None:
     await site.file.publish()
     found = site.read()
     assert found.identities is None
-    assert found.partitions == {}
+    assert found.sizes == {}
 
 
 @pytest.mark.claim("W94")
@@ -106,7 +109,7 @@ async def test_it_is_written_each_minute_and_at_once_when_something_changed(
     assert site.stamp() == first, "nothing changed"
     site.inventory = inventory_of(SINFO)
     await site.file.publish()
-    assert "cpu" in site.read().partitions
+    assert "cpu" in site.read().sizes
     site.map.write_text(MAP.replace("cpu", "debug"))
     await site.file.publish()
     found = site.read().identities
@@ -136,7 +139,7 @@ async def test_a_reader_has_the_old_or_the_new_file_and_never_half_of_one(site: 
     with site.path.open() as held:
         site.inventory = inventory_of(SINFO)
         await site.file.publish()
-        assert decode(held.read()).partitions == {}
+        assert decode(held.read()).sizes == {}
 
 
 async def test_what_a_killed_agent_left_half_written_is_no_hindrance(site: Site) -> None:

@@ -48,7 +48,7 @@ def said(options: dict[str, str], message: str = TOO_LARGE) -> str:
         (
             {"cpus-per-task": "32", "mem": "6000M"},
             "32 CPUs, 6000 MiB of memory",
-            "has 64 CPUs, 8000 MiB of memory",
+            "has all of it: the largest have 64 CPUs, 4000 MiB of memory, or 16 CPUs, 8000 MiB of",
         ),
     ],
 )

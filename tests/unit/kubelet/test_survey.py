@@ -34,6 +34,7 @@ async def test_a_look_tells_nodes_partitions_and_the_release() -> None:
         {"nodes": "slurm_load_node: Unexpected message received\n", "details": "", "limits": ""},
         {"details": ""},
         {"limits": "\n\n\n"},
+        {"settings": "Configuration data as of 2026-01-01T00:00:00\n"},
     ],
 )
 async def test_a_bad_answer_takes_nothing_away(broken: dict[str, object]) -> None:

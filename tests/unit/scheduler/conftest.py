@@ -7,7 +7,8 @@ import pytest
 Make = Callable[..., dict[str, Any]]
 
 LARGEST = {
-    "cpu": {"cpu": "16", "memory": "64000Mi", "gres": {"gpu": "2"}},
+    "cpu": [{"cpu": "16", "memory": "64000Mi", "gres": {"gpu": "2"}}],
+    # As agents of before wrote it.
     "debug": {"cpu": "4", "memory": "8000Mi", "gres": {}},
 }
 AMOUNTS = {"cpu": "40", "memory": "136000Mi", "pods": "100", "nvidia.com/gpu": "4"}

@@ -36,7 +36,11 @@ SIZE = st.fixed_dictionaries(
         "gres": st.dictionaries(TEXTS, NUMBERS) | JSON,
     },
 )
-LARGEST = TEXTS | JSON.map(json.dumps) | st.dictionaries(NAMES, SIZE, max_size=3).map(json.dumps)
+LARGEST = (
+    TEXTS
+    | JSON.map(json.dumps)
+    | st.dictionaries(NAMES, SIZE | st.lists(SIZE, max_size=2), max_size=3).map(json.dumps)
+)
 
 
 def missing(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -164,7 +168,9 @@ SELECTOR = st.dictionaries(KEY | st.just("slurmlet.io/partition"), VALUE, max_si
 COUNTS = st.integers(0, 4)
 MACHINES = st.dictionaries(
     VALUE,
-    st.fixed_dictionaries({"cpu": COUNTS, "memory": COUNTS, "gres": st.fixed_dictionaries({})}),
+    st.lists(
+        st.fixed_dictionaries({"cpu": COUNTS, "memory": COUNTS, "gres": st.just({})}), max_size=2
+    ),
     max_size=2,
 )
 

@@ -15,7 +15,12 @@ TOLERATING = [{"operator": "Exists"}]
 
 def asking(make: Make, *, annotations: dict[str, str] | None = None, **requests: str) -> Any:
     """A pod with one container; `_` stands for what a keyword cannot have."""
-    names = {"gpu": "nvidia.com/gpu", "foo": "example.com/foo", "pages": "hugepages-2Mi"}
+    names = {
+        "gpu": "nvidia.com/gpu",
+        "amd": "amd.com/gpu",
+        "foo": "example.com/foo",
+        "pages": "hugepages-2Mi",
+    }
     resources = {"requests": {names.get(key, key): value for key, value in requests.items()}}
     made = make(containers=[{"name": "main", "resources": resources}])
     made["metadata"]["annotations"] = annotations or {}
@@ -189,6 +194,32 @@ def test_more_than_any_machine_has(
     assert said == claimed("K9", nodes=1, count=1, resource=resource, **{"where": "", **values})
 
 
+MIXED = {
+    "mixed": [
+        {"cpu": "64", "memory": "128000Mi", "gres": {}},
+        {"cpu": "16", "memory": "2000000Mi", "gres": {"gpu": "4"}},
+    ]
+}
+
+
+@pytest.mark.claim("K16")
+def test_all_of_it_only_different_machines_have(pod: Make, node: Make) -> None:
+    target = node()
+    target["metadata"]["annotations"]["slurmlet.io/largest"] = json.dumps(MIXED)
+    said = told(asking(pod, cpu="48", memory="1Ti", gpu="2"), target)
+    assert said == claimed(
+        "K16",
+        nodes=1,
+        reasons="1 Insufficient cpu, 1 Insufficient memory, 1 Insufficient nvidia.com/gpu",
+        counts="48 CPUs, 1048576 MiB of memory, 2 gpu",
+        where="",
+        most="64 CPUs, 128000 MiB of memory, 0 gpu, or 16 CPUs, 2000000 MiB of memory, 4 gpu",
+    )
+    assert verdict(asking(pod, cpu="64", memory="128000Mi"), [target]).node == "slurm"
+    assert verdict(asking(pod, cpu="16", memory="1Ti"), [target]).node == "slurm"
+    assert verdict(asking(pod, cpu="16", gpu="4"), [target]).node == "slurm"
+
+
 @pytest.mark.claim("K9")
 def test_the_figures_are_those_of_admission_where_it_wrote_them(pod: Make, node: Make) -> None:
     request = json.dumps({"cpus-per-task": "1", "mem": "64128M"})
@@ -212,6 +243,18 @@ def test_a_resource_that_nobody_has(pod: Make, node: Make, mapped: str) -> None:
     assert verdict(asking(pod, foo="0"), [target]).node == "slurm"
     said_so = {"slurmlet.io/gres": "gpu:1"}
     assert verdict(asking(pod, annotations=said_so, foo="1"), [target]).node == "slurm"
+
+
+@pytest.mark.claim("K10")
+def test_gpus_of_another_vendor(pod: Make, node: Make) -> None:
+    target = node()
+    values = {"resource": "amd.com/gpu", "resources": "nvidia.com/gpu"}
+    assert told(asking(pod, amd="1"), target) == claimed("K10", nodes=1, count=1, **values)
+    target["status"] = {"capacity": {"cpu": "40", "amd.com/gpu": "4"}}
+    assert verdict(asking(pod, amd="2"), [target]).node == "slurm"
+    assert "asks for 3 gpu (its overhead included), the largest node" in told(
+        asking(pod, amd="3"), target
+    )
 
 
 @pytest.mark.claim("K11")
@@ -285,6 +328,9 @@ UNKNOWN = [
     '{"cpu": {"cpu": ["16"], "memory": {"x": 1}, "gres": {"gpu": null}}}',
     # The pod may go to the partition that is not known.
     '{"cpu": {"cpu": "16", "memory": "64000Mi", "gres": {}}, "debug": {}}',
+    '{"cpu": []}',
+    '{"cpu": [{"cpu": "16", "memory": "64000Mi", "gres": {}}, null]}',
+    '{"cpu": [{"cpu": "16", "memory": "64000Mi", "gres": {}}], "debug": [[]]}',
 ]
 
 

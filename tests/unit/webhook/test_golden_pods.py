@@ -23,9 +23,9 @@ SITE = Snapshot(
             "alice": Identity(user="alice", accounts=("phys",), partitions=("cpu", "debug"))
         }
     ),
-    partitions={
-        "cpu": NodeSize(cpus=16, memory=64000, gres={"gpu": 2}),
-        "debug": NodeSize(cpus=4, memory=8000),
+    sizes={
+        "cpu": (NodeSize(cpus=16, memory=64000, gres={"gpu": 2}),),
+        "debug": (NodeSize(cpus=4, memory=8000),),
     },
     engines=("crun", "apptainer"),
     request=RequestPolicy(options={"qos": "normal"}, locks={"wckey": "site"}),

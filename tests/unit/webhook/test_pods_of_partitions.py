@@ -79,7 +79,7 @@ def test_the_request_has_the_partition_of_the_node_and_a_second_call_changes_not
 
 SIZED = replace(
     PER_PARTITION,
-    partitions={"cpu": NodeSize(cpus=64, memory=8000), "debug": NodeSize(cpus=8, memory=8000)},
+    sizes={"cpu": (NodeSize(cpus=64, memory=8000),), "debug": (NodeSize(cpus=8, memory=8000),)},
 )
 
 

@@ -22,7 +22,7 @@ def snapshot(user: str = "alice", *, written: float | None = None) -> Snapshot:
     return Snapshot(
         written=time.time() if written is None else written,
         identities=IdentityMap(namespaces={"alice": Identity(user=user)}),
-        partitions={"cpu": NodeSize(cpus=4, memory=8000)},
+        sizes={"cpu": (NodeSize(cpus=4, memory=8000),)},
     )
 
 
@@ -122,9 +122,9 @@ def test_of_a_stale_one_no_size_counts_until_it_is_written_again(
     policy.look()
     now[0] += STALE_SECONDS
     policy.look()
-    assert "cpu" in policy.current().partitions
+    assert "cpu" in policy.current().sizes
     now[0] += 1
-    assert policy.current().partitions == {}, "no look is needed for it"
+    assert policy.current().sizes == {}, "no look is needed for it"
     for _ in range(3):
         policy.look()
     assert policy.current().identities == snapshot().identities
@@ -133,5 +133,5 @@ def test_of_a_stale_one_no_size_counts_until_it_is_written_again(
     assert "no pod is refused for its size" in line
     publish(path, encode(snapshot(written=now[0])))
     policy.look()
-    assert "cpu" in policy.current().partitions
+    assert "cpu" in policy.current().sizes
     assert caplog.messages[1:] == [f"policy snapshot {path}: in use again"]

@@ -114,7 +114,7 @@ def test_who_mends_a_part_is_not_refused_for_the_rest(before: str) -> None:
 
 SHRUNK = Snapshot(
     identities=IdentityMap(namespaces={"alice": Identity(user="alice", accounts=("new",))}),
-    partitions={"cpu": NodeSize(cpus=64, memory=64_000)},
+    sizes={"cpu": (NodeSize(cpus=64, memory=64_000),)},
 )
 
 

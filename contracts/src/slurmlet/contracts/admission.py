@@ -71,9 +71,9 @@ def judge(
     errors += unmapped
     wrong = [*_not_permitted(identity, translation.options)] if identity else []
     among = _partitions(identity, translation.options, spec, nodes=policy.nodes, template=template)
-    large = too_large(translation.options, policy.partitions, among=among)
+    large = too_large(translation.options, policy.sizes, among=among)
     if large:
-        wrong.append((asking(translation.options, policy.partitions, among=among), large))
+        wrong.append((asking(translation.options, policy.sizes, among=among), large))
     if wrong:
         places = _places(pod, translation.options, policy.request, partition=partition)
         errors += (f"{several(list(dict.fromkeys(map(places, of))))}: {why}" for of, why in wrong)

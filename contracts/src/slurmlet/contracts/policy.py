@@ -23,7 +23,7 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSize:
-    """The most that one node of a partition has of each resource; memory in MiB."""
+    """What a job can have of one node; memory in MiB."""
 
     cpus: int
     memory: int
@@ -33,15 +33,16 @@ class NodeSize:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """`written` is in seconds of Unix time. `identities` is None while the identity map cannot be
-    used, `partitions` and `engines` are empty while they are not known: what is not known denies
-    nothing. `nodes` are the virtual nodes, by name, with the partition that each stands for, empty
-    for the whole cluster; `pod_network` says whether pods have a network of their own."""
+    used, `sizes` and `engines` are empty while they are not known: what is not known denies
+    nothing. `sizes` has by partition those of its nodes (`size.largest_of`). `nodes` are the
+    virtual nodes, by name, with the partition that each stands for, empty for the whole cluster;
+    `pod_network` says whether pods have a network of their own."""
 
     version: int = VERSION
     written: float = 0.0
     nodes: Mapping[str, str] = field(default_factory=lambda: {NODE_NAME: ""})
     identities: IdentityMap | None = None
-    partitions: Mapping[str, NodeSize] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[NodeSize, ...]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
     pod_network: bool | None = None
     request: RequestPolicy = field(default_factory=RequestPolicy)
@@ -74,4 +75,4 @@ def as_of(snapshot: Snapshot, now: float) -> Snapshot:
     """What of a snapshot still counts at a time: of one that is stale, no size does."""
     if now - snapshot.written <= STALE_SECONDS:
         return snapshot
-    return replace(snapshot, partitions={})
+    return replace(snapshot, sizes={})

@@ -50,9 +50,7 @@ class RequestPolicy:
     pod_overhead_memory: int = 64
     options: Mapping[str, str] = field(default_factory=dict)
     locks: Mapping[str, str] = field(default_factory=dict)
-    gres: Mapping[str, str] = field(
-        default_factory=lambda: {"nvidia.com/gpu": "gpu", "amd.com/gpu": "gpu"}
-    )
+    gres: Mapping[str, str] = field(default_factory=lambda: {"nvidia.com/gpu": "gpu"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,15 +137,18 @@ def status_patch(
 
 
 def largest_annotation(inventory: Inventory) -> str:
-    """JSON: partition → the most that a job may have of one node, in Kubernetes' quantities."""
+    """JSON: partition → what a job may have of its nodes, in Kubernetes' quantities."""
     return _json(
         {
-            partition: {
-                "cpu": str(size.cpus),
-                "memory": f"{size.memory}Mi",
-                "gres": {name: str(count) for name, count in size.gres.items()},
-            }
-            for partition, size in largest(inventory).items()
+            partition: [
+                {
+                    "cpu": str(size.cpus),
+                    "memory": f"{size.memory}Mi",
+                    "gres": {name: str(count) for name, count in size.gres.items()},
+                }
+                for size in sizes
+            ]
+            for partition, sizes in largest(inventory).items()
         }
     )
 
@@ -168,6 +171,7 @@ def _limits(partition: Partition, *, nodes: int) -> Object:
     limits: Object = {
         "maxMinutes": partition.max_minutes,
         "maxCPUsPerNode": partition.max_cpus_per_node,
+        "maxCPUsPerSocket": partition.max_cpus_per_socket,
         **{key: f"{value}Mi" for key, value in memory.items() if value is not None},
     }
     return {

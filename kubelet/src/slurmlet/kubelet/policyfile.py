@@ -35,7 +35,7 @@ class PolicyFile:
     _written_at: float = 0.0
     _problem: str = ""
     _measured: Inventory | None = None
-    _sizes: Mapping[str, NodeSize] = field(default_factory=dict)
+    _sizes: Mapping[str, tuple[NodeSize, ...]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Keep the file true until cancelled. A write that fails is tried again."""
@@ -67,7 +67,7 @@ class PolicyFile:
         return Snapshot(
             nodes={node.name: node.partition for node in virtual_nodes(self.config)},
             identities=self._identities(),
-            partitions=self._sizes,
+            sizes=self._sizes,
             engines=self.config.engines,
             pod_network=self.config.pod_network,
             request=self.config.request,

@@ -18,19 +18,17 @@ def decide(
     policy: RequestPolicy,
     engines: tuple[str, ...],
     partition: str = "",
-    sizes: Mapping[str, NodeSize] | None = None,
+    sizes: Mapping[str, tuple[NodeSize, ...]] | None = None,
 ) -> Verdict:
     """Everything about a pod that can be said without asking anybody, as the webhook said it to
     the pod's author. Whether it is too large is left to Slurm, which knows its nodes, but on the
-    node of a `partition`, of which `sizes` may say the most that one node has: a pod cannot go to
+    node of a `partition`, of which `sizes` may say what its nodes have: a pod cannot go to
     another one any more."""
     return judge(
         pod["metadata"],
         pod["spec"],
         namespace=pod["metadata"]["namespace"],
-        policy=Snapshot(
-            identities=identities, engines=engines, request=policy, partitions=sizes or {}
-        ),
+        policy=Snapshot(identities=identities, engines=engines, request=policy, sizes=sizes or {}),
         partition=partition,
     )
 

@@ -11,7 +11,7 @@ from slurmlet.contracts.policy import NodeSize
 from slurmlet.contracts.quantity import QuantityError, mib, parse
 
 Object = Mapping[str, Any]
-Sizes = Mapping[str, NodeSize | None]
+Sizes = Mapping[str, tuple[NodeSize, ...]]
 
 
 def labels(node: Object) -> Mapping[str, str]:
@@ -25,7 +25,7 @@ def own_partition(node: Object) -> str:
 
 
 def largest(node: Object) -> Sizes:
-    """Partition → the most that one machine of it has; None where that cannot be read."""
+    """Partition → what its machines have (`size.largest_of`); empty where that cannot be read."""
     annotations = node["metadata"].get("annotations") or {}
     return _read(annotations.get(LARGEST_ANNOTATION) or "")
 
@@ -35,9 +35,16 @@ def largest(node: Object) -> Sizes:
 def _read(text: str) -> Sizes:
     try:
         found = json.loads(text)
-        return {name: _size(item) for name, item in found.items()} if _is_table(found) else {}
+        return {name: _sizes(item) for name, item in found.items()} if _is_table(found) else {}
     except (ValueError, RecursionError):
         return {}
+
+
+def _sizes(item: Any) -> tuple[NodeSize, ...]:
+    # One size that has the most of each resource: what agents said before there were several.
+    found = [_size(one) for one in (item if isinstance(item, list) else [item])]
+    known = tuple(size for size in found if size is not None)
+    return known if len(known) == len(found) else ()
 
 
 def _size(item: Any) -> NodeSize | None:

@@ -12,10 +12,9 @@ from typing import Any
 
 from slurmlet.contracts.annotations import option_problem, read_annotations
 from slurmlet.contracts.names import PREFIX, REQUEST_ANNOTATION
-from slurmlet.contracts.policy import NodeSize
 from slurmlet.contracts.quantity import QuantityError, parse
 from slurmlet.contracts.request import RequestPolicy, effective_resources, translate
-from slurmlet.contracts.size import asked, too_large
+from slurmlet.contracts.size import short, too_large
 from slurmlet.contracts.wording import several
 from slurmlet.scheduler.obstacle import Obstacle
 from slurmlet.scheduler.partitions import largest, own_partition
@@ -23,10 +22,15 @@ from slurmlet.scheduler.partitions import largest, own_partition
 Object = Mapping[str, Any]
 Options = Mapping[str, str]
 
-_LEAST = RequestPolicy(default_memory=0, pod_overhead_memory=0)
-"""What a site adds to pods is not known here, so nothing is added."""
+_LEAST = RequestPolicy(
+    default_memory=0,
+    pod_overhead_memory=0,
+    gres={"nvidia.com/gpu": "gpu", "amd.com/gpu": "gpu"},
+)
+"""What a site adds to pods is not known here, so nothing is added. Of GPUs the node's capacity says
+whose they are."""
 _MACHINE = frozenset({"cpu", "memory", "ephemeral-storage"})
-"""Compared with the largest machine, or, like disks, not at all."""
+"""Compared with the largest machines, or, like disks, not at all."""
 _HUGE_PAGES = "hugepages-"
 _MOST_ANNOTATION = 64 * 1024
 """Characters of a request that is read: sbatch's options take a hundredth."""
@@ -117,36 +121,19 @@ def _beyond_machines(demand: Demand, node: Object) -> Found:
     known = largest(node)
     own = own_partition(node)
     among = [own] if own else [name for name in demand.partition.split(",") if name]
-    sizes = {name: size for name in among or known if (size := known.get(name)) is not None}
-    # What is not known denies nothing.
-    if not sizes or len(sizes) < len(among or known):
-        return
     options = demand.options
-    said = too_large(options, sizes, among=among)
+    said = too_large(options, known, among=among)
     if said and demand.admitted is not None:
         # A site may give a job less than its pod asks for.
         options = demand.admitted
-        said = too_large(options, sizes, among=among)
+        said = too_large(options, known, among=among)
     if said:
         kubernetes = {
             f"gres/{gres}": name for name, gres in _LEAST.gres.items() if name in demand.extended
         }
-        short = _short(asked(options), list(sizes.values()))
-        yield _insufficient([kubernetes.get(name, name) for name in short]), said
-
-
-def _short(wanted: NodeSize, sizes: list[NodeSize]) -> list[str]:
-    """The resources that no size has enough of, or else those that some have not."""
-    over = [
-        {name for name, count in _counts(wanted).items() if count > _counts(size).get(name, 0)}
-        for size in sizes
-    ]
-    return sorted(set.intersection(*over) or set.union(*over))
-
-
-def _counts(size: NodeSize) -> Mapping[str, int]:
-    gres = {f"gres/{name}": count for name, count in size.gres.items()}
-    return {"cpu": size.cpus, "memory": size.memory, **gres}
+        sizes = [size for name in among or known for size in known[name]]
+        names = sorted(short(options, sizes))
+        yield _insufficient([kubernetes.get(name, name) for name in names]), said
 
 
 def _insufficient(names: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from slurmlet.contracts.policy import NodeSize
+from slurmlet.contracts.size import largest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,8 @@ class SlurmNode:
     """A node of Slurm; memory in MiB. `usable` says that Slurm may start jobs there, `state` is a
     word for people, `hostname` what the node calls itself. `cpus` and `memory` are all that the
     node has, `system_cpus` and `system_memory` what of it is never a job's (slurm.conf,
-    CoreSpecCount, CpuSpecList and MemSpecLimit). `gres` has each generic resource by its name, and
+    CoreSpecCount, CpuSpecList and MemSpecLimit), `sockets` how many it has, 0 if that is not known.
+    `gres` has each generic resource by its name, and
     by `NAME:TYPE`, too, where it has a type."""
 
     name: str
@@ -24,6 +26,7 @@ class SlurmNode:
     state: str = "idle"
     system_cpus: int = 0
     system_memory: int = 0
+    sockets: int = 0
     gres: Mapping[str, int] = field(default_factory=dict)
     partitions: tuple[str, ...] = ()
 
@@ -32,14 +35,15 @@ class SlurmNode:
 class Partition:
     """A partition's limits; None is no limit. `up` says that its jobs may start. `max_minutes` is
     the longest that a job may run, `max_memory_per_node` (MiB) the most that one job may have of a
-    node, `max_cpus_per_node` the most that all of its jobs together may. `max_memory_per_cpu` is in
-    MiB."""
+    node, `max_cpus_per_node` and `max_cpus_per_socket` the most that all of its jobs together may.
+    `max_memory_per_cpu` is in MiB."""
 
     name: str
     default: bool = False
     up: bool = True
     max_minutes: int | None = None
     max_cpus_per_node: int | None = None
+    max_cpus_per_socket: int | None = None
     max_memory_per_node: int | None = None
     max_memory_per_cpu: int | None = None
 
@@ -88,14 +92,14 @@ def allocatable(inventory: Inventory) -> Capacity:
     return _sum(_jobs_share(inventory))
 
 
-def largest(inventory: Inventory) -> dict[str, NodeSize]:
-    """By partition, the most that one job may have of one node of it, whatever the node's state."""
-    result: dict[str, NodeSize] = {}
+def largest(inventory: Inventory) -> dict[str, tuple[NodeSize, ...]]:
+    """By partition, what one job may have of one node of it, whatever the node's state
+    (`size.largest_of`)."""
+    found: dict[str, list[NodeSize]] = {}
     for node in inventory.nodes.values():
         for name in node.partitions:
-            size = _of_one_job(node, _limits(inventory, name))
-            result[name] = _most(result[name], size) if name in result else size
-    return result
+            found.setdefault(name, []).append(_of_one_job(node, _limits(inventory, name)))
+    return {name: largest_of(sizes) for name, sizes in found.items()}
 
 
 def states(inventory: Inventory) -> dict[str, int]:
@@ -142,17 +146,11 @@ def _of_one_job(node: SlurmNode, partition: Partition) -> NodeSize:
 
 def _cpus(node: SlurmNode, partition: Partition) -> int:
     cpus = node.cpus - node.system_cpus
-    limit = partition.max_cpus_per_node
-    return cpus if limit is None else min(cpus, limit)
-
-
-def _most(one: NodeSize, other: NodeSize) -> NodeSize:
-    names = one.gres.keys() | other.gres.keys()
-    return NodeSize(
-        cpus=max(one.cpus, other.cpus),
-        memory=max(one.memory, other.memory),
-        gres={name: max(one.gres.get(name, 0), other.gres.get(name, 0)) for name in names},
-    )
+    if partition.max_cpus_per_node is not None:
+        cpus = min(cpus, partition.max_cpus_per_node)
+    if partition.max_cpus_per_socket is not None and node.sockets:
+        cpus = min(cpus, partition.max_cpus_per_socket * node.sockets)
+    return cpus
 
 
 def _sum(sizes: Iterator[NodeSize]) -> Capacity:

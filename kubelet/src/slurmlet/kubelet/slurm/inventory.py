@@ -7,8 +7,10 @@ adds a node, makes one larger, or spoils the answer.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slurmlet.contracts.size import count_of
 from slurmlet.kubelet.slurm import nodestates
 from slurmlet.kubelet.slurm.capacity import Inventory, Partition, SlurmNode
 
@@ -27,13 +29,13 @@ _LISTED = re.compile(
 )
 _NODE = re.compile(r"NodeName=(\S+) ")
 _FOR_JOBS = re.compile(r"   CPUAlloc=\d+ CPUEfctv=(\d{1,9}) ")
+_SOCKETS = re.compile(r"   RealMemory=\d+ .* Sockets=([1-9]\d{0,5}) Boards=\d+ *")
 _KEPT_BACK = re.compile(r"   (?:CoreSpecCount=\d+ )?(?:CPUSpecList=\S* )?MemSpecLimit=(\d{1,15}) *")
 _STATE = "   State="
 _PARTITION = re.compile(r"^PartitionName=(\S+)$", re.MULTILINE)
+_MEMORY = re.compile(r"^(MaxMemPer(?:Node|CPU)) += (\S+)$", re.MULTILINE)
 _PAIR = re.compile(r"(\w+)=(\S*)")
 _TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,4}):(\d\d):(\d\d)")
-_COUNT = re.compile(r"(\d{1,18})([KMGTP]?)")
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 class InventoryError(Exception):
@@ -42,21 +44,23 @@ class InventoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _ForJobs:
-    """What one block says that jobs may have: CPUs, and memory (MiB) that they may not."""
+    """What one block says that jobs may have: CPUs, and memory (MiB) that they may not; and the
+    node's sockets."""
 
     cpus: int
-    kept_memory: int = 0
+    kept_memory: int
+    sockets: int
 
 
-def parse(*, listed: str, nodes: str, partitions: str) -> Inventory:
+def parse(*, listed: str, nodes: str, partitions: str, settings: str) -> Inventory:
     """What Slurm has, by sinfo's list (a line for each node and partition) and what `scontrol show
-    node` and `scontrol show partition` say.
+    node`, `scontrol show partition` and `scontrol show config` say.
 
     Raises:
         InventoryError: one of them cannot be read.
     """
     rows = [_row(line) for line in listed.splitlines()]
-    details, limits = _details(nodes), _partitions(partitions)
+    details, limits = _details(nodes), _partitions(partitions, _memory_of_site(settings))
     if rows and not details:
         raise InventoryError("scontrol show node: no node in the answer")
     if rows and not limits:
@@ -93,51 +97,71 @@ def _node(row: dict[str, str], partitions: list[str], found: _ForJobs | None) ->
         state=nodestates.word(flags),
         system_cpus=max(cpus - found.cpus, 0) if found else 0,
         system_memory=min(found.kept_memory, memory) if found else 0,
+        sockets=found.sockets if found else 0,
         gres=_gres(row["gres"]),
         partitions=tuple(partitions),
     )
 
 
 def _details(text: str) -> dict[str, _ForJobs]:
-    """By node, what jobs may have; of several blocks about one node what leaves them most."""
+    """By node, what jobs may have; of several blocks about one node what leaves them most, which
+    sinfo's CPUs and memory bound, and the fewest sockets, which nothing else does."""
     found: dict[str, _ForJobs] = {}
-    name, cpus, kept = "", None, 0
+    name, cpus, kept, sockets = "", None, 0, 0
     for line in text.splitlines():
         if match := _NODE.match(line):
-            name, cpus, kept = match[1], None, 0
+            name, cpus, kept, sockets = match[1], None, 0, 0
         elif name and cpus is None and (match := _FOR_JOBS.match(line)):
             cpus = int(match[1])
+        elif name and not sockets and (match := _SOCKETS.fullmatch(line)):
+            sockets = int(match[1])
         elif name and (match := _KEPT_BACK.fullmatch(line)):
             kept = int(match[1])
         elif name and line.startswith(_STATE):
             # The rest of a block may be anybody's words.
             if cpus is not None:
-                before = found.get(name, _ForJobs(cpus, kept))
-                found[name] = _ForJobs(max(before.cpus, cpus), min(before.kept_memory, kept))
+                before = found.get(name, _ForJobs(cpus, kept, sockets))
+                found[name] = _ForJobs(
+                    cpus=max(before.cpus, cpus),
+                    kept_memory=min(before.kept_memory, kept),
+                    sockets=min(before.sockets, sockets),
+                )
             name = ""
     return found
 
 
-def _partitions(text: str) -> dict[str, Partition]:
+def _memory_of_site(settings: str) -> dict[str, str]:
+    match = _MEMORY.search(settings)
+    if match is None:
+        raise InventoryError("scontrol show config: neither MaxMemPerNode nor MaxMemPerCPU in it")
+    return {match[1]: match[2]}
+
+
+def _partitions(text: str, memory_of_site: Mapping[str, str]) -> dict[str, Partition]:
     found: dict[str, Partition] = {}
     pieces = _PARTITION.split(text)
     for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
         fields: dict[str, str] = {}
         for key, value in _PAIR.findall(body):
             fields.setdefault(key, value)
+        # UNLIMITED memory per node is what the site limits (job_mgr.c, _valid_pn_min_mem); that
+        # per CPU is a limit of 0, which lifts the site's.
+        own = "MaxMemPerCPU" in fields or _limit(fields, "MaxMemPerNode")
+        memory = fields if own else memory_of_site
         found[name] = Partition(
             name=name,
             default=fields.get("Default") == "YES",
             up=fields.get("State", "UP") == "UP",
             max_minutes=_minutes(fields.get("MaxTime", "")),
             max_cpus_per_node=_limit(fields, "MaxCPUsPerNode"),
-            max_memory_per_node=_limit(fields, "MaxMemPerNode"),
-            max_memory_per_cpu=_limit(fields, "MaxMemPerCPU"),
+            max_cpus_per_socket=_limit(fields, "MaxCPUsPerSocket"),
+            max_memory_per_node=_limit(memory, "MaxMemPerNode") or None,
+            max_memory_per_cpu=_limit(memory, "MaxMemPerCPU") or None,
         )
     return found
 
 
-def _limit(fields: dict[str, str], key: str) -> int | None:
+def _limit(fields: Mapping[str, str], key: str) -> int | None:
     value = fields.get(key, "")
     return int(value) if re.fullmatch(r"\d{1,15}", value) else None
 
@@ -151,15 +175,16 @@ def _minutes(text: str) -> int | None:
 
 
 def _gres(text: str) -> dict[str, int]:
-    """`gpu:a100:4(S:0-1),disk:no_consume:2G`: counts by name, and by name and type."""
+    """`gpu:a100:4(S:0-1),disk:no_consume:2G,fpga`: counts by name, and by name and type. Where no
+    count stands it is 1; one that Slurm cannot read, either, counts as nothing."""
     found: dict[str, int] = {}
     for item in re.sub(r"\([^)]*\)", "", text).split(","):
-        name, *kind, count = item.split(":") if ":" in item else ("", "")
-        match = _COUNT.fullmatch(count)
-        if not name or match is None:
-            continue
-        number = int(match[1]) * 1024 ** _UNITS[match[2]]
-        keys = [name, *(f"{name}:{word}" for word in kind if word != "no_consume")]
-        for key in keys:
-            found[key] = found.get(key, 0) + number
+        name, *words = item.split(":")
+        number = 1
+        if words and words[-1][:1].isdecimal():
+            number = count_of(words.pop()) or 0
+        kinds = [f"{name}:{word}" for word in words if word.lower() not in ("", "no_consume")]
+        for key in (name, *kinds):
+            if name and number:
+                found[key] = found.get(key, 0) + number
     return found

@@ -7,8 +7,6 @@ _BUSY = frozenset({"ALLOCATED", "MIXED", "COMPLETING"})
 _AWAY = frozenset(
     {"DOWN", "ERROR", "FUTURE", "UNKNOWN"}
     | {"DRAIN", "FAIL", "INVALID_REG", "MAINTENANCE", "REBOOT_ISSUED"}
-    # Jobs of the reservation alone start there.
-    | {"RESERVED"}
 )
 _POWER = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWERING_UP", "POWER_DOWN", "POWER_UP"})
 _WORDS = (
@@ -41,7 +39,8 @@ def flags_of(text: str) -> frozenset[str]:
 
 def usable(flags: frozenset[str]) -> bool:
     """Whether Slurm may start a job on a node now or as soon as others end. What Slurm has powered
-    down it boots for a job; flags that are not known here keep nothing away."""
+    down it boots for a job; flags that are not known here keep nothing away. Nor does RESERVED,
+    which every node of a reservation has, also for a few cores or for one that pods ask for."""
     if flags & _AWAY:
         return False
     # A node that boots does not answer, either (slurmctld, power_save).

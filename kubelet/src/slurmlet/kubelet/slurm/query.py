@@ -125,8 +125,9 @@ class Slurm:
         listed = await self._run(["sinfo", "-h", "-a", "-N", "-O", NODE_FIELDS])
         nodes = await self._run(["scontrol", "-a", "show", "node"])
         partitions = await self._run(["scontrol", "-a", "show", "partition"])
+        settings = await self._run(["scontrol", "show", "config"])
         try:
-            return parse(listed=listed, nodes=nodes, partitions=partitions)
+            return parse(listed=listed, nodes=nodes, partitions=partitions, settings=settings)
         except InventoryError as error:
             raise CommandError(str(error)) from None
 
