@@ -265,7 +265,68 @@ async def test_another_pod_of_the_same_name_is_bound_for_itself(pod: Make, node:
         await until(lambda: scheduler._pods.store["alice/web"]["metadata"]["uid"] == "uid-other")
         api.open.set()
         await api.until(lambda: len(api.scheduled) == 2)
-    assert [one["metadata"]["uid"] for one in api.bindings] == ["uid-web", "uid-other"]
+    assert {one["metadata"]["uid"] for one in api.bindings} == {"uid-web", "uid-other"}
+
+
+class SlowApi(FakeApi):
+    """The first pod's binding is answered when `first` is set, its successor's, which is done at
+    once, when `second` is."""
+
+    def __init__(self, **items: Any) -> None:
+        super().__init__(**items)
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        self.uids: list[str] = []
+
+    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path.endswith("/events"):
+            return await super().create(path, body)
+        self.uids.append(body["metadata"]["uid"])
+        if body["metadata"]["uid"] == "uid-web":
+            await self.first.wait()
+            raise ApiError(status=409, reason="Conflict", message="UID in precondition")
+        answer = await super().create(path, body)
+        await self.second.wait()
+        return answer
+
+
+async def test_two_pods_of_one_name_that_are_under_way_know_of_themselves_alone(
+    pod: Make, node: Make
+) -> None:
+    api = SlowApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await until(lambda: api.uids == ["uid-web"])
+        deleted = version(pod(), 2, deletionTimestamp="2026-01-02T03:04:05Z")
+        api.send(PODS, "MODIFIED", deleted)
+        api.send(PODS, "DELETED", deleted)
+        api.send(PODS, "ADDED", version(pod(), 3, uid="uid-other"))
+        await api.until(lambda: len(api.bindings) == 1)
+        api.first.set()
+        await until(lambda: scheduler._under_way == 1)
+        assert scheduler._occupancy.running == {"slurm": 1}, "the second counts on"
+        assert not api.events
+        api.second.set()
+        await api.until(lambda: bool(api.events))
+    assert [(one["reason"], one["regarding"]["uid"]) for one in api.events] == [
+        ("Scheduled", "uid-other")
+    ]
+    assert not api.patches
+
+
+async def test_a_binding_in_doubt_is_looked_up_also_of_a_pod_that_is_being_deleted(
+    pod: Make, node: Make
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [UNREACHABLE]
+    async with scheduling(api) as scheduler:
+        await until(lambda: scheduler.queue.pending("backoff") == 1)
+        deleted = version(pod(), 2, deletionTimestamp="2026-01-02T03:04:05Z")
+        api.send(PODS, "MODIFIED", deleted)
+        api.send(PODS, "DELETED", deleted)
+        await until(lambda: not scheduler._pods.store)
+        assert scheduler._occupancy.running == {"slurm": 1}
+        await until(lambda: scheduler._occupancy.running == {"slurm": 0})
+    assert api.asked == 1
+    assert not api.events
 
 
 async def test_what_was_bound_is_not_tried_again_before_the_watch_says_so(

@@ -15,7 +15,7 @@ from slurmlet.scheduler.events import assigned, unschedulable
 from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.metrics import Metrics, Result
 from slurmlet.scheduler.occupancy import Occupancy
-from slurmlet.scheduler.queue import SchedulingQueue, Waiting
+from slurmlet.scheduler.queue import Doubt, SchedulingQueue, Waiting
 from slurmlet.scheduler.recorder import Recorder
 from slurmlet.scheduler.verdict import is_ours, verdict
 
@@ -58,8 +58,6 @@ class Scheduler:
         self._scheduling = False
         self._under_way = 0
         self._idle = asyncio.Event()
-        # Bindings of which nobody knows whether they were done: key → pod and node.
-        self._doubts: dict[str, tuple[Object, str]] = {}
         self._occupancy = Occupancy(api, left=self._pod_left)
         self._group: asyncio.TaskGroup | None = None
         self._pods = Reflector(
@@ -140,7 +138,7 @@ class Scheduler:
         if not self._scheduling:
             return
         replaced = before and after and before["metadata"]["uid"] != after["metadata"]["uid"]
-        if replaced or (after is None and key not in self._doubts):
+        if replaced or after is None:
             self.queue.forget(key)
         if after is not None and (replaced or trim.counts(before) != trim.counts(after)):
             known = before is not None and not replaced
@@ -186,7 +184,7 @@ class Scheduler:
             result = await self._pass(waiting)
         except Exception as error:
             result = "error"
-            await self._failed(waiting, pod, error)
+            await self._failed(waiting, pod if self.queue.knows(waiting) else None, error)
         if result is None:
             return
         now = time.monotonic()
@@ -196,8 +194,11 @@ class Scheduler:
             self._metrics.scheduled(attempts=waiting.failures + 1, seconds=now - waiting.added)
 
     async def _pass(self, waiting: Waiting) -> Result | None:
-        if waiting.key in self._doubts and await self._became_bound(waiting):
+        if waiting.doubt and await self._became_bound(waiting, waiting.doubt):
             return "scheduled"
+        if not self.queue.knows(waiting):
+            self.queue.bound(waiting)
+            return None
         pod = self._pods.store.get(waiting.key)
         if pod is None or not is_ours(pod, self._names):
             self.queue.forget(waiting.key)
@@ -214,8 +215,8 @@ class Scheduler:
         namespace, name = metadata["namespace"], metadata["name"]
         await self._limit.acquire()
         # Until the answer is there; if none comes, the next attempt asks what became of it.
-        self._doubts[waiting.key] = pod, node
-        self._occupancy.assume(node, waiting.key)
+        doubt = waiting.doubt = Doubt(pod, node)
+        self._occupancy.assume(node, waiting.key, uid=metadata["uid"])
         try:
             await self._api.create(
                 f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
@@ -229,30 +230,29 @@ class Scheduler:
             )
         except ApiError as error:
             if error.status in _NORMAL:
-                return await self._taken(waiting, error)
+                return await self._taken(waiting, doubt, error)
             if error.status < 500:
-                self._not_bound(waiting.key)
+                self._not_bound(waiting, doubt)
             raise
         except UnreachableError as error:
             if not error.sent:
-                self._not_bound(waiting.key)
+                self._not_bound(waiting, doubt)
             raise
-        self._bound(waiting)
+        self._bound(waiting, doubt)
         return "scheduled"
 
-    async def _taken(self, waiting: Waiting, error: ApiError) -> Result | None:
+    async def _taken(self, waiting: Waiting, doubt: Doubt, error: ApiError) -> Result | None:
         """The pod is bound, deleted or another one, which the watch tells; if it is none of these,
         another attempt follows."""
-        if await self._became_bound(waiting):
+        if await self._became_bound(waiting, doubt):
             return "scheduled"
         log.debug("%s: %s", waiting.key, error)
         self.queue.failed(waiting)
         return None
 
-    async def _became_bound(self, waiting: Waiting) -> bool:
+    async def _became_bound(self, waiting: Waiting, doubt: Doubt) -> bool:
         """Whether the binding that is in doubt was done; either way it is in doubt no more."""
-        pod, node = self._doubts[waiting.key]
-        metadata = pod["metadata"]
+        metadata = doubt.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         await self._limit.acquire()
         try:
@@ -262,30 +262,21 @@ class Scheduler:
             if error.status != 404:
                 raise
             uid = where = None
-        if (uid, where) == (metadata["uid"], node):
-            self._bound(waiting)
+        if (uid, where) == (metadata["uid"], doubt.node):
+            self._bound(waiting, doubt)
             return True
-        self._not_bound(waiting.key)
+        self._not_bound(waiting, doubt)
         return False
 
-    def _bound(self, waiting: Waiting) -> None:
-        pod, node = self._doubts.pop(waiting.key)
-        log.info("%s: bound to %s", waiting.key, node)
-        self._recorder.tell(pod, reason="Scheduled", note=assigned(pod, node))
-        self._done(waiting, pod)
-
-    def _not_bound(self, key: str) -> None:
-        _pod, node = self._doubts.pop(key)
-        self._occupancy.forget(node, key)
-
-    def _done(self, waiting: Waiting, pod: Object) -> None:
-        """Nothing more is to be done for this pod; another of its name may be there by now."""
+    def _bound(self, waiting: Waiting, doubt: Doubt) -> None:
+        waiting.doubt = None
+        log.info("%s: bound to %s", waiting.key, doubt.node)
+        self._recorder.tell(doubt.pod, reason="Scheduled", note=assigned(doubt.pod, doubt.node))
         self.queue.bound(waiting)
-        now = self._pods.store.get(waiting.key)
-        if now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]:
-            self.queue.forget(waiting.key)
-            if now is not None:
-                self._enqueue(waiting.key, now, "UnscheduledPodAdd")
+
+    def _not_bound(self, waiting: Waiting, doubt: Doubt) -> None:
+        waiting.doubt = None
+        self._occupancy.forget(doubt.node, waiting.key, uid=doubt.pod["metadata"]["uid"])
 
     async def _refuse(self, pod: Object, reason: str) -> None:
         patch = unschedulable(pod, reason, now=datetime.now(UTC))

@@ -48,18 +48,20 @@ class Occupancy:
         for one in list(self._followed.values()):
             await one.reflector.synced.wait()
 
-    def assume(self, node: str, key: str) -> None:
+    def assume(self, node: str, key: str, *, uid: str) -> None:
         """A pod is being bound. It counts at once, as in kube-scheduler: else many would be bound
         to the last place before the watch tells of the first."""
         if node in self._followed:
             store = self._followed[node].reflector.store
-            store.setdefault(key, {"metadata": {"resourceVersion": "0"}})
+            if key not in store or _assumed(store[key]):
+                store[key] = {"metadata": {"resourceVersion": "0", "uid": uid}}
 
-    def forget(self, node: str, key: str) -> None:
+    def forget(self, node: str, key: str, *, uid: str) -> None:
         """It was not bound after all."""
         if node in self._followed:
             store = self._followed[node].reflector.store
-            if store.get(key, {}).get("metadata", {}).get("resourceVersion") == "0":
+            # Another pod of its name may be under way by now.
+            if key in store and _assumed(store[key]) and store[key]["metadata"]["uid"] == uid:
                 del store[key]
 
     def _reflector(self, node: str) -> Reflector:
@@ -75,6 +77,10 @@ class Occupancy:
             on_change=changed,
             trim=_trim,
         )
+
+
+def _assumed(pod: Object) -> bool:
+    return bool(pod["metadata"]["resourceVersion"] == "0")
 
 
 def _trim(pod: Object) -> Object:
