@@ -507,6 +507,31 @@ async def test_a_pod_that_leaves_a_full_node_wakes_those_that_wait(
     assert any(counts) == woken
 
 
+@pytest.mark.claim("K60")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError(status=404, reason="NotFound", message="pods web not found"),
+        ApiError(status=403, reason="Forbidden", message="denied"),
+        UnreachableError("refused", sent=False),
+    ],
+    ids=str,
+)
+async def test_a_binding_that_failed_makes_room_for_those_that_wait(
+    pod: Make, node: Make, error: Exception
+) -> None:
+    api = FakeApi(pods=[pod(), pod(name="second")], nodes=[full(node, 1)])
+    api.open.clear()
+    async with scheduling(api) as scheduler:
+        await until(lambda: scheduler.queue.pending("unschedulable") == 1)
+        assert "Too many pods" in api.patches[0]["status"]["conditions"][0]["message"]
+        api.send(PODS, "DELETED", version(pod(), 2))
+        await until(lambda: len(scheduler._pods.store) == 1)
+        api.errors = [error]
+        api.open.set()
+        await api.until(lambda: api.scheduled == ["second"])
+
+
 @pytest.mark.parametrize(
     ("allocatable", "most"),
     [

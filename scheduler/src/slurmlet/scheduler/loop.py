@@ -276,7 +276,8 @@ class Scheduler:
 
     def _not_bound(self, waiting: Waiting, doubt: Doubt) -> None:
         waiting.doubt = None
-        self._occupancy.forget(doubt.node, waiting.key, uid=doubt.pod["metadata"]["uid"])
+        if self._occupancy.forget(doubt.node, waiting.key, uid=doubt.pod["metadata"]["uid"]):
+            self._pod_left(doubt.node)
 
     async def _refuse(self, pod: Object, reason: str) -> None:
         patch = unschedulable(pod, reason, now=datetime.now(UTC))

@@ -56,13 +56,14 @@ class Occupancy:
             if key not in store or _assumed(store[key]):
                 store[key] = {"metadata": {"resourceVersion": "0", "uid": uid}}
 
-    def forget(self, node: str, key: str, *, uid: str) -> None:
-        """It was not bound after all."""
-        if node in self._followed:
-            store = self._followed[node].reflector.store
-            # Another pod of its name may be under way by now.
-            if key in store and _assumed(store[key]) and store[key]["metadata"]["uid"] == uid:
-                del store[key]
+    def forget(self, node: str, key: str, *, uid: str) -> bool:
+        """It was not bound after all. Whether it counts no more: another pod of its name may be
+        under way by now."""
+        store = self._followed[node].reflector.store if node in self._followed else {}
+        if key in store and _assumed(store[key]) and store[key]["metadata"]["uid"] == uid:
+            del store[key]
+            return True
+        return False
 
     def _reflector(self, node: str) -> Reflector:
         def changed(_key: str, _before: Object | None, after: Object | None) -> None:
