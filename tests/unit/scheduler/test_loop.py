@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from slurmlet.common.kube import Api, ApiError, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
-from slurmlet.scheduler import backoff
+from slurmlet.scheduler import backoff, loop, queue
 from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.loop import Scheduler, most_pods
 from slurmlet.scheduler.metrics import metrics_in
@@ -27,6 +27,9 @@ RUNNING = "spec.nodeName=slurm,status.phase!=Succeeded,status.phase!=Failed"
 """The selector of pods on the node, and the key of their watch."""
 
 
+SUCCESS = {"kind": "Status", "status": "Success"}
+
+
 def is_running(params: Any) -> bool:
     return bool(params.get("fieldSelector") == RUNNING)
 
@@ -34,7 +37,8 @@ def is_running(params: Any) -> bool:
 class FakeApi:
     """Pods and nodes with watches, and what was asked of it.
 
-    `errors` answer binds first; one in `after` answers a bind that was done.
+    `errors` answer binds first; one in `after` answers a bind that was done, and what is in `lies`
+    one that was not.
     """
 
     def __init__(self, *, pods: list[Any] | None = None, nodes: list[Any] | None = None) -> None:
@@ -45,6 +49,7 @@ class FakeApi:
         }
         self.errors: list[Exception] = []
         self.after: list[Exception] = []
+        self.lies: list[dict[str, Any]] = []
         self.bound: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self.bindings: list[dict[str, Any]] = []
@@ -75,6 +80,8 @@ class FakeApi:
         await self.open.wait()
         if self.errors:
             raise self.errors.pop(0)
+        if self.lies:
+            return self.lies.pop(0)
         name = body["metadata"]["name"]
         assert path == f"/api/v1/namespaces/alice/pods/{name}/binding"
         self.bound[name] = {
@@ -84,7 +91,7 @@ class FakeApi:
         await self._note(self.bindings, body)
         if self.after:
             raise self.after.pop(0)
-        return {}
+        return SUCCESS
 
     async def patch(self, path: str, body: dict[str, Any], *, content_type: str) -> dict[str, Any]:
         assert path.endswith("/status")
@@ -232,6 +239,36 @@ async def test_a_binding_whose_answer_was_lost_is_neither_repeated_nor_untold(
         await api.until(lambda: "next" in api.scheduled)
     assert api.asked == 2
     assert api.scheduled == ["web", "next"]
+
+
+@pytest.mark.claim("K62")
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"kind": "Status", "status": "Failure", "code": 500}, {"kind": "Pod", "status": {}}],
+    ids=str,
+)
+async def test_only_a_binding_that_is_called_done_is(
+    pod: Make, node: Make, answer: dict[str, Any]
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.lies = [answer]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.events))
+    assert api.scheduled == ["web"]
+    assert len(api.bindings) == 1
+
+
+@pytest.mark.claim("K62")
+async def test_a_pod_that_is_called_bound_and_is_not_is_tried_again(
+    pod: Make, node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "SEEN_SECONDS", 0.05)
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.lies = [SUCCESS]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.bindings))
+    assert api.asked == 2
 
 
 @pytest.mark.parametrize("status", [404, 409])

@@ -25,7 +25,8 @@ WORKERS = 16
 """Requests under way at once; the API server allows hundreds."""
 LOOK_AGAIN_SECONDS = 1800.0
 """Pods that fit nowhere are told so again at least this often: the API server forgets events after
-an hour, and `kubectl describe` shows nothing else of the reason."""
+an hour, and `kubectl describe` shows nothing else of the reason. So are pods that are called bound
+and are not."""
 
 _NORMAL = (404, 409)
 """The pod was deleted, replaced, or bound by somebody else: the watch says what is true now."""
@@ -116,6 +117,9 @@ class Scheduler:
             while True:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 self.queue.wake("UnschedulableTimeout")
+                for key, pod in self._pods.store.items():
+                    if is_ours(pod, self._names):
+                        self.queue.recall(key, "UnschedulableTimeout")
 
     async def finish(self) -> None:
         """Begin no attempt any more, and return when none is under way."""
@@ -218,7 +222,7 @@ class Scheduler:
         doubt = waiting.doubt = Doubt(pod, node)
         self._occupancy.assume(node, waiting.key, uid=metadata["uid"])
         try:
-            await self._api.create(
+            answer = await self._api.create(
                 f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
                 {
                     "apiVersion": "v1",
@@ -228,6 +232,7 @@ class Scheduler:
                     "target": {"apiVersion": "v1", "kind": "Node", "name": node},
                 },
             )
+            _check_done(answer)
         except ApiError as error:
             if error.status in _NORMAL:
                 return await self._taken(waiting, doubt, error)
@@ -322,6 +327,13 @@ class Scheduler:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         await self._limit.acquire()
         await self._api.patch(path, patch, content_type=STRATEGIC)
+
+
+def _check_done(answer: Object) -> None:
+    """Raises UnreachableError unless it says that a binding was done."""
+    said = answer.get("kind"), answer.get("status")
+    if said != ("Status", "Success"):
+        raise UnreachableError(f"a binding was answered with kind {said[0]}, status {said[1]}")
 
 
 def most_pods(node: Object) -> float:

@@ -16,6 +16,9 @@ PLACES: tuple[Place, ...] = ("active", "backoff", "unschedulable", "gated")
 FAILED = "ScheduleAttemptFailure"
 RESTED = "BackoffComplete"
 
+SEEN_SECONDS = 60.0
+"""Within these the watch tells that a pod was bound, or lists all pods anew."""
+
 Count = Callable[[str, Place], None]
 """Called with the event that brought a pod somewhere, and where."""
 
@@ -77,6 +80,15 @@ class SchedulingQueue:
         elif waiting.place == "unschedulable":
             self._release(waiting, event)
 
+    def recall(self, key: str, event: str) -> None:
+        """A pod is not bound by now, whatever was said of it."""
+        waiting = self._waiting.get(key)
+        if waiting and waiting.place is None and waiting not in self._tried:
+            if time.monotonic() < waiting.rested_at + SEEN_SECONDS:
+                return
+            self.forget(key)
+        self.add(key, event)
+
     def gate(self, key: str, event: str) -> None:
         """A pod is there and may not be tried yet."""
         waiting = self._waiting.get(key)
@@ -116,6 +128,7 @@ class SchedulingQueue:
     def bound(self, waiting: Waiting) -> None:
         """It needs no further attempt; whether it still is there the watch says."""
         self._tried.discard(waiting)
+        waiting.rested_at = time.monotonic()
 
     def refused(self, waiting: Waiting) -> None:
         """It fits nowhere."""
