@@ -220,6 +220,8 @@ async def test_a_bind_that_failed_is_tried_again(pod: Make, node: Make) -> None:
         await api.until(lambda: bool(api.scheduled))
     assert len(api.bindings) == 1
     assert api.scheduled == ["web"]
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == ["500 InternalError: etcd"], "told once it was known not to be bound"
 
 
 @pytest.mark.claim("K40")
@@ -239,6 +241,8 @@ async def test_a_binding_whose_answer_was_lost_is_neither_repeated_nor_untold(
         await api.until(lambda: "next" in api.scheduled)
     assert api.asked == 2
     assert api.scheduled == ["web", "next"]
+    assert len(api.events) == 2
+    assert not api.patches, "what is bound is not called unscheduled"
 
 
 @pytest.mark.claim("K62")

@@ -198,7 +198,8 @@ class Scheduler:
             self._metrics.scheduled(attempts=waiting.failures + 1, seconds=now - waiting.added)
 
     async def _pass(self, waiting: Waiting) -> Result | None:
-        if waiting.doubt and await self._became_bound(waiting, waiting.doubt):
+        doubt = waiting.doubt
+        if doubt and await self._became_bound(waiting, doubt):
             return "scheduled"
         if not self.queue.knows(waiting):
             self.queue.bound(waiting)
@@ -207,6 +208,8 @@ class Scheduler:
         if pod is None or not is_ours(pod, self._names):
             self.queue.forget(waiting.key)
             return None
+        if doubt and doubt.said:
+            await self._tell_error(pod, doubt.said)
         found = verdict(pod, self._nodes.store.values(), running=self._occupancy.running)
         if found.node is None:
             await self._refuse(pod, found.reason)
@@ -238,6 +241,7 @@ class Scheduler:
                 return await self._taken(waiting, doubt, error)
             if error.status < 500:
                 self._not_bound(waiting, doubt)
+            doubt.said = str(error)
             raise
         except UnreachableError as error:
             if not error.sent:
@@ -309,7 +313,8 @@ class Scheduler:
         retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
         if retry_after:
             self._limit.hold(retry_after)
-        elif pod is not None and not isinstance(error, UnreachableError):
+        elif pod is not None and not waiting.doubt and not isinstance(error, UnreachableError):
+            # A pod that may be bound is told nothing before the next attempt has asked.
             await self._tell_error(pod, str(error) or type(error).__name__)
         self.queue.failed(waiting, retry_after=retry_after)
 

@@ -23,12 +23,13 @@ Count = Callable[[str, Place], None]
 """Called with the event that brought a pod somewhere, and where."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Doubt:
-    """A binding of which nobody knows whether it was done."""
+    """A binding of which nobody knows whether it was done, and what the API server said of it."""
 
     pod: Object
     node: str
+    said: str = ""
 
 
 @dataclass(slots=True, eq=False)
