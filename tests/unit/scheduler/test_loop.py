@@ -37,8 +37,8 @@ def is_running(params: Any) -> bool:
 class FakeApi:
     """Pods and nodes with watches, and what was asked of it.
 
-    `errors` answer binds first; one in `after` answers a bind that was done, and what is in `lies`
-    one that was not.
+    `errors` answer binds first; one in `after` answers a bind that was done, what is in `lies` one
+    that was not, and `denials` patches of a status.
     """
 
     def __init__(self, *, pods: list[Any] | None = None, nodes: list[Any] | None = None) -> None:
@@ -50,6 +50,7 @@ class FakeApi:
         self.errors: list[Exception] = []
         self.after: list[Exception] = []
         self.lies: list[dict[str, Any]] = []
+        self.denials: list[Exception] = []
         self.bound: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self.bindings: list[dict[str, Any]] = []
@@ -69,9 +70,11 @@ class FakeApi:
 
     async def get(self, path: str) -> dict[str, Any]:
         name = path.rpartition("/")[2]
-        if name not in self.bound:
-            raise ApiError(status=404, reason="NotFound", message=name)
-        return self.bound[name]
+        found: dict[str, Any]
+        for found in (*self.bound.values(), *self.items[PODS]):
+            if found["metadata"]["name"] == name:
+                return found
+        raise ApiError(status=404, reason="NotFound", message=name)
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path.endswith("/events"):
@@ -85,7 +88,7 @@ class FakeApi:
         name = body["metadata"]["name"]
         assert path == f"/api/v1/namespaces/alice/pods/{name}/binding"
         self.bound[name] = {
-            "metadata": {"uid": body["metadata"]["uid"]},
+            "metadata": {"name": name, "uid": body["metadata"]["uid"]},
             "spec": {"nodeName": body["target"]["name"]},
         }
         await self._note(self.bindings, body)
@@ -96,6 +99,8 @@ class FakeApi:
     async def patch(self, path: str, body: dict[str, Any], *, content_type: str) -> dict[str, Any]:
         assert path.endswith("/status")
         assert content_type == "application/strategic-merge-patch+json"
+        if self.denials:
+            raise self.denials.pop(0)
         return await self._note(self.patches, body)
 
     async def _note(self, record: Any, body: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +298,39 @@ async def test_a_pod_that_is_called_gone_and_is_not_is_tried_again(pod: Make, no
     api.errors = [ApiError(status=404, reason="NotFound", message="no such page")]
     async with scheduling(api):
         await api.until(lambda: api.scheduled == ["web"])
+
+
+def refusals(status: int, count: int) -> list[Exception]:
+    return [ApiError(status=status, reason="Denied", message="by a webhook") for _ in range(count)]
+
+
+@pytest.mark.claim("K41")
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_binding_that_is_called_taken_again_and_again_is_told(
+    pod: Make, node: Make, status: int
+) -> None:
+    registry = CollectorRegistry()
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = refusals(status, 2)
+    async with scheduling(api, registry=registry):
+        await api.until(lambda: bool(api.scheduled))
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == [f"{status} Denied: by a webhook"]
+    labels = {"result": "error", "profile": "slurmlet-scheduler"}
+    assert registry.get_sample_value("scheduler_schedule_attempts_total", labels) == 1
+
+
+@pytest.mark.parametrize("status", [404, 409])
+@pytest.mark.parametrize("refused", [1, 1000])
+async def test_a_status_that_could_not_be_written_is_tried_again(
+    pod: Make, node: Make, status: int, refused: int
+) -> None:
+    api = FakeApi(pods=[pod(nodeSelector={"disk": "ssd"})], nodes=[node()])
+    api.denials = refusals(status, refused)
+    async with scheduling(api):
+        await api.until(lambda: len(api.events) == (1 if refused == 1 else 2))
+    assert "didn't match" in api.events[0]["note"]
+    assert len(api.patches) == (1 if refused == 1 else 0)
 
 
 async def test_another_pod_of_the_same_name_is_bound_for_itself(pod: Make, node: Make) -> None:

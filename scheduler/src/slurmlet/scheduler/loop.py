@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
@@ -29,7 +30,11 @@ an hour, and `kubectl describe` shows nothing else of the reason. So are pods th
 and are not."""
 
 _NORMAL = (404, 409)
-"""The pod was deleted, replaced, or bound by somebody else: the watch says what is true now."""
+"""The pod was deleted, replaced, or bound by somebody else: the watch says what is true now.
+If it is none of these a webhook may say so, and will again."""
+
+Fate = Literal["bound", "unbound", "gone"]
+"""Of the pod of a binding; gone means to another node, too, or replaced."""
 
 
 class Scheduler:
@@ -199,7 +204,8 @@ class Scheduler:
 
     async def _pass(self, waiting: Waiting) -> Result | None:
         doubt = waiting.doubt
-        if doubt and await self._became_bound(waiting, doubt):
+        fate = await self._fate(waiting, doubt) if doubt else "unbound"
+        if fate == "bound":
             return "scheduled"
         if not self.queue.knows(waiting):
             self.queue.bound(waiting)
@@ -208,13 +214,11 @@ class Scheduler:
         if pod is None or not is_ours(pod, self._names):
             self.queue.forget(waiting.key)
             return None
-        if doubt and doubt.said:
+        if doubt and doubt.said and fate == "unbound":
             await self._tell_error(pod, doubt.said)
         found = verdict(pod, self._nodes.store.values(), running=self._occupancy.running)
         if found.node is None:
-            await self._refuse(pod, found.reason)
-            self.queue.refused(waiting)
-            return "unschedulable"
+            return await self._refuse(waiting, pod, found.reason)
         return await self._bind(waiting, pod, found.node)
 
     async def _bind(self, waiting: Waiting, pod: Object, node: str) -> Result | None:
@@ -253,14 +257,17 @@ class Scheduler:
     async def _taken(self, waiting: Waiting, doubt: Doubt, error: ApiError) -> Result | None:
         """The pod is bound, deleted or another one, which the watch tells; if it is none of these,
         another attempt follows."""
-        if await self._became_bound(waiting, doubt):
+        fate = await self._fate(waiting, doubt)
+        if fate == "bound":
             return "scheduled"
+        if fate == "unbound":
+            self._rebuffed(waiting, error)
         log.debug("%s: %s", waiting.key, error)
         self.queue.failed(waiting)
         return None
 
-    async def _became_bound(self, waiting: Waiting, doubt: Doubt) -> bool:
-        """Whether the binding that is in doubt was done; either way it is in doubt no more."""
+    async def _fate(self, waiting: Waiting, doubt: Doubt) -> Fate:
+        """What became of the binding that is in doubt, and then is no more."""
         metadata = doubt.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         await self._limit.acquire()
@@ -273,9 +280,16 @@ class Scheduler:
             uid = where = None
         if (uid, where) == (metadata["uid"], doubt.node):
             self._bound(waiting, doubt)
-            return True
+            return "bound"
         self._not_bound(waiting, doubt)
-        return False
+        return "gone" if where or uid != metadata["uid"] else "unbound"
+
+    @staticmethod
+    def _rebuffed(waiting: Waiting, error: ApiError) -> None:
+        """Count an answer that is normal once; raise it if it comes again."""
+        waiting.rebuffs += 1
+        if waiting.rebuffs > 1:
+            raise error
 
     def _bound(self, waiting: Waiting, doubt: Doubt) -> None:
         waiting.doubt = None
@@ -288,7 +302,7 @@ class Scheduler:
         if self._occupancy.forget(doubt.node, waiting.key, uid=doubt.pod["metadata"]["uid"]):
             self._pod_left(doubt.node)
 
-    async def _refuse(self, pod: Object, reason: str) -> None:
+    async def _refuse(self, waiting: Waiting, pod: Object, reason: str) -> Result | None:
         patch = unschedulable(pod, reason, now=datetime.now(UTC))
         if patch is not None:
             try:
@@ -296,9 +310,16 @@ class Scheduler:
             except ApiError as error:
                 if error.status not in _NORMAL:
                     raise
-                return
+                if waiting.rebuffs and self.queue.knows(waiting):
+                    # Its status takes no word of ours, an event may.
+                    self._recorder.tell(pod, reason="FailedScheduling", note=reason)
+                self._rebuffed(waiting, error)
+                self.queue.failed(waiting)
+                return None
             log.info("%s/%s: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], reason)
         self._recorder.tell(pod, reason="FailedScheduling", note=reason)
+        self.queue.refused(waiting)
+        return "unschedulable"
 
     async def _failed(self, waiting: Waiting, pod: Object | None, error: Exception) -> None:
         known = isinstance(error, ApiError | UnreachableError)

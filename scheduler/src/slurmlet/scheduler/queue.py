@@ -36,12 +36,14 @@ class Doubt:
 class Waiting:
     """A pod in the queue. Times are those of time.monotonic(); `added` is when it could first have
     been scheduled, `place` None while it is tried and after it was bound. `doubt` is set from the
-    request of a binding until it is known what became of it."""
+    request of a binding until it is known what became of it, and `rebuffs` counts answers since the
+    last verdict that are normal once."""
 
     key: str
     added: float
     place: Place | None = None
     failures: int = 0
+    rebuffs: int = 0
     rested_at: float = 0.0
     woken_by: str | None = None
     doubt: Doubt | None = field(default=None, repr=False)
@@ -132,7 +134,8 @@ class SchedulingQueue:
         waiting.rested_at = time.monotonic()
 
     def refused(self, waiting: Waiting) -> None:
-        """It fits nowhere."""
+        """It fits nowhere, and its author was told."""
+        waiting.rebuffs = 0
         if self._rest(waiting, 0.0):
             if waiting.woken_by:
                 self._release(waiting, waiting.woken_by)
