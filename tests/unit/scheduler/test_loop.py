@@ -455,6 +455,35 @@ async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(pod: Make, nod
     assert not api.patches
 
 
+@pytest.mark.claim("K63")
+@pytest.mark.parametrize("status", [403, 429])
+async def test_one_pods_pause_is_no_others(
+    pod: Make, node: Make, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "HOLD_SECONDS", 0.2)
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [ApiError(status=status, reason="Denied", message="quota", retry_after=1.5)]
+    started = time.monotonic()
+    async with scheduling(api):
+        await until(lambda: api.asked == 1)
+        api.send(PODS, "ADDED", pod(name="other"))
+        await api.until(lambda: api.scheduled == ["other"])
+        others = time.monotonic() - started
+        await api.until(lambda: api.scheduled == ["other", "web"])
+    assert others < 1.4 < 1.5 <= time.monotonic() - started
+    assert bool(api.patches) == (status == 403)
+
+
+@pytest.mark.claim("K41")
+async def test_a_server_that_stays_busy_is_told(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = refusals(429, 2)
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == ["429 Denied: by a webhook"]
+
+
 async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod(name="early")], nodes=[node()])
     scheduler, recorder = scheduler_of(api)

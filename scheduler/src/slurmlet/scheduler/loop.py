@@ -28,6 +28,9 @@ LOOK_AGAIN_SECONDS = 1800.0
 """Pods that fit nowhere are told so again at least this often: the API server forgets events after
 an hour, and `kubectl describe` shows nothing else of the reason. So are pods that are called bound
 and are not."""
+HOLD_SECONDS = 1.0
+"""For which all requests rest at most when the API server is too busy for one. The pod itself rests
+as long as asked: it may be a webhook that asks, for its own namespace."""
 
 _NORMAL = (404, 409)
 """The pod was deleted, replaced, or bound by somebody else: the watch says what is true now.
@@ -332,10 +335,14 @@ class Scheduler:
             exc_info=None if known else error,
         )
         retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
-        if retry_after:
-            self._limit.hold(retry_after)
-        elif pod is not None and not waiting.doubt and not isinstance(error, UnreachableError):
-            # A pod that may be bound is told nothing before the next attempt has asked.
+        busy = isinstance(error, ApiError) and error.status == 429
+        if busy:
+            waiting.rebuffs += 1
+            self._limit.hold(min(retry_after, HOLD_SECONDS))
+        # A pod that may be bound is told nothing before the next attempt has asked, and of a server
+        # that is busy once nobody.
+        silent = waiting.doubt or isinstance(error, UnreachableError)
+        if pod is not None and not silent and not (busy and waiting.rebuffs == 1):
             await self._tell_error(pod, str(error) or type(error).__name__)
         self.queue.failed(waiting, retry_after=retry_after)
 
