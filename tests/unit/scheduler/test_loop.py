@@ -496,6 +496,31 @@ async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) 
             await api.until(lambda: sorted(api.scheduled) == ["early", "later"])
 
 
+class DeafApi(FakeApi):
+    """Says nothing of the pods on a node."""
+
+    async def list(self, path: str, params: Any, *, trim: Any) -> tuple[list[Any], str]:
+        if is_running(params):
+            raise ApiError(status=500, reason="InternalError", message="etcd")
+        return await super().list(path, params, trim=trim)
+
+
+@pytest.mark.claim("K64")
+async def test_a_node_that_vanishes_before_its_pods_are_known_is_waited_for_no_more(
+    pod: Make, node: Make
+) -> None:
+    api = DeafApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await until(lambda: "pods on slurm" in scheduler.lost)
+        assert scheduler.synced == {"pods": True, "nodes": True, "pods on slurm": False}
+        assert scheduler.lost["pods on slurm"] is not None
+        assert not scheduler._scheduling
+        api.send(NODES, "DELETED", version(node(), 2))
+        await api.until(lambda: bool(api.events))
+        assert scheduler.synced == {"pods": True, "nodes": True}
+    assert api.events[0]["note"].startswith("no nodes available")
+
+
 async def test_who_may_lead_no_more_begins_nothing(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()], nodes=[node()])
     with pytest.raises(ExceptionGroup) as caught:

@@ -92,12 +92,21 @@ class Scheduler:
     @property
     def lost(self) -> Mapping[str, float | None]:
         """What is watched → since when that has not worked (time.monotonic()), or None."""
-        return {"pods": self._pods.lost_since, "nodes": self._nodes.lost_since}
+        return {what: one.lost_since for what, one in self._reflectors.items()}
 
     @property
     def synced(self) -> Mapping[str, bool]:
         """What is watched → whether there was a first list."""
-        return {"pods": self._pods.synced.is_set(), "nodes": self._nodes.synced.is_set()}
+        return {what: one.synced.is_set() for what, one in self._reflectors.items()}
+
+    @property
+    def _reflectors(self) -> Mapping[str, Reflector]:
+        on_nodes = self._occupancy.reflectors.items()
+        return {
+            "pods": self._pods,
+            "nodes": self._nodes,
+            **{f"pods on {node}": one for node, one in on_nodes},
+        }
 
     async def watch(self) -> None:
         """Keep pods and nodes known until cancelled."""

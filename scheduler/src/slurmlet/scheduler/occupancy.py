@@ -35,18 +35,26 @@ class Occupancy:
             if one.reflector.synced.is_set()
         }
 
+    @property
+    def reflectors(self) -> Mapping[str, Reflector]:
+        """Name of a node → who watches the pods on it. May be called in threads."""
+        return {name: one.reflector for name, one in list(self._followed.items())}
+
     def follow(self, nodes: Collection[str], group: asyncio.TaskGroup) -> None:
         """Count on these nodes from now on, in tasks of the group, and on no others."""
         for name in self._followed.keys() - set(nodes):
-            self._followed.pop(name).task.cancel()
+            gone = self._followed.pop(name)
+            gone.task.cancel()
+            # Whoever waits for it has to look again.
+            gone.reflector.synced.set()
         for name in set(nodes) - self._followed.keys():
             reflector = self._reflector(name)
             self._followed[name] = _Followed(reflector, group.create_task(reflector.run()))
 
     async def known(self) -> None:
-        """Return once the pods on the nodes that are followed now are known."""
-        for one in list(self._followed.values()):
-            await one.reflector.synced.wait()
+        """Return once the pods on all nodes that are followed then are known."""
+        while missing := [one for one in self.reflectors.values() if not one.synced.is_set()]:
+            await missing[0].synced.wait()
 
     def assume(self, node: str, key: str, *, uid: str) -> None:
         """A pod is being bound. It counts at once, as in kube-scheduler: else many would be bound
