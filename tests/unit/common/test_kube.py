@@ -237,6 +237,52 @@ async def test_watch_reports_an_expired_version(server: tuple[Server, Api]) -> N
     assert caught.value.status == 410
 
 
+NESTED = b"[" * 200_000
+
+
+@pytest.mark.claim("K54")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"ERROR","object":null}',
+        b'{"type":"ERROR","object":"gone"}',
+        b'{"type":"ERROR","object":{"code":null}}',
+        b'{"type":"ERROR","object":{"code":"Gone"}}',
+        b'{"type":"ADDED","object":[]}',
+        b'{"type":"ADDED"}',
+        b"[]",
+        NESTED,
+    ],
+    ids=lambda line: line[:50].decode(),
+)
+async def test_a_line_that_is_no_event_ends_the_watch(
+    server: tuple[Server, Api], line: bytes
+) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=line + b"\n")
+
+    fake.handler = answer
+    with pytest.raises((UnreachableError, ApiError)):
+        async for _ in api.watch("/w", {}):
+            pass
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_that_is_nested_too_deeply_is_none(
+    server: tuple[Server, Api], status: int
+) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=NESTED, status=status)
+
+    fake.handler = answer
+    with pytest.raises((UnreachableError, ApiError)):
+        await api.get("/api/v1/namespaces/alice/pods/web")
+
+
 async def test_a_silent_watch_ends(
     server: tuple[Server, Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:

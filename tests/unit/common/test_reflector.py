@@ -150,7 +150,8 @@ async def test_an_event_about_no_object_is_a_lost_watch(step: Object) -> None:
 
 
 async def test_a_list_of_no_objects_changes_nothing() -> None:
-    lists = [[pod("web", 1)], [{"kind": "Status"}], ["web"], [pod("web", 1)]]
+    no_version: Object = {"metadata": {"namespace": "alice", "name": "web"}}
+    lists = [[pod("web", 1)], [{"kind": "Status"}], ["web"], [no_version], [pod("web", 1)]]
     reflector, changes = await play(FakeApi(lists, [[UnreachableError("gone")]]))
     assert list(reflector.store) == ["alice/web"]
     assert len(changes) == 1

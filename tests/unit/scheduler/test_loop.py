@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from slurmlet.common import reflector
 from slurmlet.common.kube import Api, ApiError, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.scheduler import backoff, loop, queue
@@ -443,6 +444,22 @@ async def test_a_pod_that_cannot_be_read_harms_no_other(pod: Make, node: Make) -
         await api.until(lambda: api.scheduled == ["web"])
         await api.until(lambda: bool(api.patches))
     assert api.patches[0]["status"]["conditions"][0]["reason"] == "SchedulerError"
+
+
+@pytest.mark.claim("K54")
+async def test_pods_without_a_uid_are_no_information(
+    pod: Make, node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "BACKOFF_SECONDS", (0.001, 0.002))
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await api.until(lambda: bool(api.scheduled))
+        nameless = version(pod(), 2)
+        del nameless["metadata"]["uid"]
+        api.send(PODS, "MODIFIED", nameless)
+        api.items[PODS] = [pod(), pod(name="next")]
+        await api.until(lambda: api.scheduled == ["web", "next"])
+        assert scheduler._pods.store["alice/web"]["metadata"]["uid"] == "uid-web"
 
 
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(pod: Make, node: Make) -> None:

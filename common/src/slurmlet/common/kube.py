@@ -30,6 +30,9 @@ MAX_EVENT = 16 * 1024 * 1024
 """Bytes of one watch event: etcd refuses objects above 1.5 MiB, so this is far out of reach."""
 PAGE = 500
 
+_NOT_JSON = (ValueError, RecursionError)
+"""What parsing raises of what is no JSON, or of JSON that is nested too deeply to be anybody's."""
+
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -196,7 +199,7 @@ class Api:
             raise _error(response, data)
         try:
             answer = json.loads(data)
-        except ValueError:
+        except _NOT_JSON:
             raise UnreachableError(f"{method} {path}: the answer is not JSON") from None
         if not isinstance(answer, dict):
             raise UnreachableError(f"{method} {path}: the answer is no object")
@@ -274,11 +277,14 @@ def _event(line: bytes) -> Object:
     try:
         event: Object = json.loads(line)
         kind, body = event["type"], event["object"]
-    except (ValueError, KeyError, TypeError):
+    except (*_NOT_JSON, KeyError, TypeError):
         raise UnreachableError("watch: a line that is no event") from None
+    if not isinstance(body, dict):
+        raise UnreachableError("watch: an event about no object")
     if kind == "ERROR":
+        code = body.get("code")
         raise ApiError(
-            status=int(body.get("code", 500)),
+            status=code if isinstance(code, int) else 500,
             reason=str(body.get("reason", "")),
             message=str(body.get("message", "")),
         )
@@ -290,7 +296,7 @@ def _error(response: aiohttp.ClientResponse, data: bytes) -> ApiError:
     try:
         body = json.loads(data)
         reason, message = str(body.get("reason", "")), str(body.get("message", ""))
-    except (ValueError, AttributeError):
+    except (*_NOT_JSON, AttributeError):
         reason, message = "", data[:200].decode(errors="replace")
     return ApiError(status=status, reason=reason, message=message, retry_after=retry_after)
 

@@ -21,7 +21,7 @@ SHORT_SECONDS = 1
 STEADY_SECONDS = 10
 """What has worked for so long fails anew when it fails."""
 
-_MALFORMED = (AttributeError, KeyError, TypeError)
+_MALFORMED = (AttributeError, KeyError, TypeError, RecursionError)
 """What reading an object raises that is none."""
 
 OnChange = Callable[[str, Object | None, Object | None], None]
@@ -99,7 +99,7 @@ class Reflector:
         try:
             items, version = await self._api.list(self._path, self._params, trim=self._trim)
             for item in items:
-                key_of(item)
+                key_of(item), _version_of(item)
         except _MALFORMED as error:
             raise UnreachableError(f"a list of what is no object: {error!r}") from None
         return items, version
@@ -108,7 +108,7 @@ class Reflector:
         """Do what a watch event says; the resourceVersion that it brings."""
         item: Object = event["object"]
         try:
-            version = str(item["metadata"]["resourceVersion"])
+            version = _version_of(item)
             fresh = None if event["type"] == "BOOKMARK" else self._trim(item)
             key = key_of(fresh) if fresh else ""
         except _MALFORMED as error:
@@ -138,11 +138,12 @@ class Reflector:
             self._on_change(key, item, None)
             return
         self.store[key] = item
-        if (
-            before is None
-            or before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]
-        ):
+        if before is None or _version_of(before) != _version_of(item):
             self._on_change(key, before, item)
+
+
+def _version_of(item: Object) -> str:
+    return str(item["metadata"]["resourceVersion"])
 
 
 def _without_managed_fields(item: Object) -> Object:

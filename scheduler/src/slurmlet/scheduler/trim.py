@@ -14,7 +14,6 @@ Object = Mapping[str, Any]
 _POD_METADATA = (
     "name",
     "namespace",
-    "uid",
     "resourceVersion",
     "generation",
     "deletionTimestamp",
@@ -47,7 +46,8 @@ _SHORT = 128
 
 
 def pod(item: Object) -> dict[str, Any]:
-    """A pod, trimmed."""
+    """A pod, trimmed. Raises KeyError if it has no UID."""
+    uid = item["metadata"]["uid"]
     spec, status = item["spec"], item.get("status") or {}
     kept = _of(spec, _IN_SPEC)
     for key in _CONTAINERS:
@@ -62,7 +62,7 @@ def pod(item: Object) -> dict[str, Any]:
     }
     conditions = [one for one in status.get("conditions") or () if one["type"] == "PodScheduled"]
     return {
-        "metadata": _metadata(item["metadata"], _POD_METADATA, annotations),
+        "metadata": {"uid": uid, **_metadata(item["metadata"], _POD_METADATA, annotations)},
         "spec": kept,
         "status": {"phase": status.get("phase", "Pending"), "conditions": _shared(conditions)},
     }
