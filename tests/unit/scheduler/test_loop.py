@@ -35,6 +35,14 @@ def is_running(params: Any) -> bool:
     return bool(params.get("fieldSelector") == RUNNING)
 
 
+def selected(item: dict[str, Any], selector: str) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return all(
+        key in labels and value in ("", labels[key])
+        for key, _, value in (one.partition("=") for one in selector.split(",") if one)
+    )
+
+
 class FakeApi:
     """Pods and nodes with watches, and what was asked of it.
 
@@ -63,6 +71,8 @@ class FakeApi:
 
     async def list(self, path: str, params: Any, *, trim: Any) -> tuple[list[Any], str]:
         items = self.running if is_running(params) else self.items[path]
+        selector = params.get("labelSelector", "")
+        items = [item for item in items if selected(item, selector)]
         return [trim(item) for item in copy.deepcopy(items)], "1"
 
     async def watch(self, path: str, params: Any) -> AsyncIterator[Any]:
@@ -202,6 +212,18 @@ async def test_a_pod_that_appears_later_is_bound_and_a_gated_one_is_not(
         released["metadata"]["resourceVersion"] = "2"
         api.send(PODS, "MODIFIED", released)
         await api.until(lambda: len(api.bindings) == 2)
+
+
+@pytest.mark.claim("K65")
+async def test_the_virtual_nodes_of_others_get_no_pods(pod: Make, node: Make) -> None:
+    others = node(name="aci")
+    del others["metadata"]["labels"]["slurmlet.io/cluster"]
+    api = FakeApi(pods=[pod(), pod(name="large", nodeSelector={"a": "b"})], nodes=[others, node()])
+    async with scheduling(api) as scheduler:
+        await api.until(lambda: len(api.events) == 2)
+        assert list(scheduler.nodes) == ["slurm"]
+    assert api.bindings[0]["target"]["name"] == "slurm"
+    assert api.patches[0]["status"]["conditions"][0]["message"].startswith("0/1 nodes")
 
 
 @pytest.mark.claim("K43")

@@ -11,6 +11,7 @@ from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableEr
 from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.common.reflector import Reflector
 from slurmlet.contracts import quantity
+from slurmlet.contracts.names import PREFIX
 from slurmlet.scheduler import trim
 from slurmlet.scheduler.events import assigned, unschedulable
 from slurmlet.scheduler.leader import LeaseLostError
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 WORKERS = 16
 """Requests under way at once; the API server allows hundreds."""
+NODES = f"type=virtual-kubelet,{PREFIX}cluster"
+"""The agent's: other virtual kubelets have the first label, too."""
 LOOK_AGAIN_SECONDS = 1800.0
 """Pods that fit nowhere are told so again at least this often: the API server forgets events after
 an hour, and `kubectl describe` shows nothing else of the reason. So are pods that are called bound
@@ -79,7 +82,7 @@ class Scheduler:
         self._nodes = Reflector(
             api,
             "/api/v1/nodes",
-            params={"labelSelector": "type=virtual-kubelet"},
+            params={"labelSelector": NODES},
             on_change=self._node_changed,
             trim=trim.node,
         )
