@@ -297,9 +297,10 @@ async def test_a_silent_watch_ends(
         return response
 
     fake.handler = silent
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError) as caught:
         async for _ in api.watch("/w", {}):
             pass
+    assert caught.value.silent
     done.set()
 
 
@@ -362,5 +363,7 @@ async def test_a_peer_that_is_gone_without_a_word_is_missed(
 
 async def test_nobody_listening_is_unreachable() -> None:
     async with Api(Configuration(host="http://127.0.0.1:1")) as api:
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError) as caught:
             await api.get("/healthz")
+    assert not caught.value.sent
+    assert not caught.value.silent

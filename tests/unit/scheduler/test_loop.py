@@ -523,6 +523,14 @@ async def test_a_server_that_stays_busy_is_told(pod: Make, node: Make) -> None:
     assert messages == ["429 Denied: by a webhook"]
 
 
+async def test_it_shows_that_its_event_loop_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "BEAT_SECONDS", 0.01)
+    scheduler, _ = scheduler_of(FakeApi())
+    began = scheduler.beat
+    async with running(scheduler.watch()):
+        await until(lambda: scheduler.beat > began + 0.02)
+
+
 async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod(name="early")], nodes=[node()])
     scheduler, recorder = scheduler_of(api)

@@ -4,6 +4,7 @@ Typed models cost ten times the time and memory of plain dicts and drop fields t
 know, so none is used; see docs/architecture.md, Decisions.
 """
 
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -59,12 +60,14 @@ class ApiError(Exception):
 class UnreachableError(Exception):
     """No answer, or none that can be read: nothing is known about what was asked.
 
-    `sent` is False where nothing was: there was no connection.
+    `sent` is False where nothing was: there was no connection. `silent` is True where an answer was
+    waited for until a limit.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, silent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.silent = silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +176,7 @@ class Api:
             if buffer.strip():
                 yield _event(bytes(buffer))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"watch {path}: {_said(error)}") from None
+            raise _unreachable(f"watch {path}", error) from None
         finally:
             response.close()
 
@@ -193,7 +196,7 @@ class Api:
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{method} {path}: {_said(error)}") from None
+            raise _unreachable(f"{method} {path}", error) from None
         # What is read is there, and whole, with this status only.
         if response.status >= 300 or (method == "GET" and response.status != 200):
             raise _error(response, data)
@@ -232,8 +235,7 @@ class Api:
                 _request_timeout=timeout,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise UnreachableError(f"{method} {path}: {_said(error)}", sent=sent) from None
+            raise _unreachable(f"{method} {path}", error) from None
         response: aiohttp.ClientResponse = answer.response
         return response
 
@@ -306,5 +308,8 @@ def _retry_after(header: str) -> float:
     return min(float(header), RETRY_AFTER_SECONDS) if header.isascii() and header.isdigit() else 0.0
 
 
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _unreachable(what: str, error: Exception) -> UnreachableError:
+    # ETIMEDOUT comes from the kernel's probes of an idle connection.
+    silent = isinstance(error, TimeoutError) or getattr(error, "errno", 0) == errno.ETIMEDOUT
+    sent = not isinstance(error, aiohttp.ClientConnectorError)
+    return UnreachableError(f"{what}: {error or type(error).__name__}", sent=sent, silent=silent)

@@ -40,8 +40,9 @@ class Reflector:
     """`store` holds what the server last said; `synced` is set once there was a first list.
 
     `trim` returns what is stored of an object, its `metadata` with name and resourceVersion among
-    it. For health checks, in time.monotonic(): `last_heard` is when the last list or event came,
-    `lost_since` since when neither list nor watch has worked, None while they do.
+    it. For health checks, in time.monotonic(): `last_heard` is when the last list, event or orderly
+    end of a watch came, `lost_since` since when neither list nor watch has worked, None while they
+    do. A watch without a word works until its limit is over, and then has not since the last word.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class Reflector:
                 expired = isinstance(error, ApiError) and error.status == 410
                 if not expired:
                     log.warning("%s: %s", self._path, error)
-                self.lost_since = self.lost_since or time.monotonic()
+                silent = isinstance(error, UnreachableError) and error.silent
+                self.lost_since = self.lost_since or (
+                    self.last_heard if silent else time.monotonic()
+                )
                 low, high = BACKOFF_SECONDS
                 pause = random.uniform(low, min(high, low * 2 ** min(failures, 10)))
                 asked = error.retry_after if isinstance(error, ApiError) else 0.0
@@ -94,6 +98,7 @@ class Reflector:
                 version = self._take(event)
             if self.last_heard < began and time.monotonic() - began < SHORT_SECONDS:
                 raise UnreachableError(f"watch {self._path}: ended at once, without a word")
+            self._heard()
 
     async def _list(self) -> tuple[list[Object], str]:
         try:

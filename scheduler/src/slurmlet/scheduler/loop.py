@@ -31,6 +31,8 @@ LOOK_AGAIN_SECONDS = 1800.0
 """Pods that fit nowhere are told so again at least this often: the API server forgets events after
 an hour, and `kubectl describe` shows nothing else of the reason. So are pods that are called bound
 and are not."""
+BEAT_SECONDS = 1.0
+"""Between signs of life of the event loop; it may be late while thousands of pods are listed."""
 HOLD_SECONDS = 1.0
 """For which all requests rest at most when the API server is too busy for one. The pod itself rests
 as long as asked: it may be a webhook that asks, for its own namespace."""
@@ -47,7 +49,8 @@ class Scheduler:
     """Binds pods of the given scheduler names to the first virtual node that they may go to.
 
     `watch` keeps what it knows true; `schedule` binds, and does so at once if `watch` has run.
-    `leads` is asked before each attempt.
+    `leads` is asked before each attempt. `beat` is when the event loop last was free for it, by
+    time.monotonic().
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Scheduler:
         self._metrics = metrics
         self._limit = limit
         self._leads = leads
+        self.beat = time.monotonic()
         self._scheduling = False
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -117,6 +121,9 @@ class Scheduler:
             self._group = group
             group.create_task(self._nodes.run())
             group.create_task(self._pods.run())
+            while True:
+                self.beat = time.monotonic()
+                await asyncio.sleep(BEAT_SECONDS)
 
     async def known(self) -> None:
         """Return once pods and nodes are: before that every pod would be called unschedulable."""
