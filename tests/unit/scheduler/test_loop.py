@@ -158,7 +158,7 @@ def scheduler_of(api: FakeApi, **options: Any) -> tuple[Scheduler, Recorder]:
         names=NAMES,
         recorder=recorder,
         metrics=metrics_in(options.pop("registry", CollectorRegistry())),
-        limit=TokenBucket(rate=1000, burst=1000),
+        limit=options.pop("limit", TokenBucket(rate=1000, burst=1000)),
         **options,
     )
     return scheduler, recorder
@@ -685,6 +685,18 @@ async def test_a_pod_that_leaves_a_full_node_wakes_those_that_wait(
             for place in ("active", "backoff")
         ]
     assert any(counts) == woken
+
+
+async def test_a_place_is_given_once_also_while_requests_wait_for_their_turn(
+    pod: Make, node: Make
+) -> None:
+    pods = [pod(name=f"web-{number}") for number in range(3)]
+    api = FakeApi(pods=pods, nodes=[full(node, 1)])
+    limit = TokenBucket(rate=20, burst=1)
+    await limit.acquire()
+    async with scheduling(api, limit=limit) as scheduler:
+        await until(lambda: scheduler.queue.pending("unschedulable") == 2)
+    assert len(api.bindings) == 1
 
 
 @pytest.mark.claim("K60")

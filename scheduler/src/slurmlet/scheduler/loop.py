@@ -246,10 +246,11 @@ class Scheduler:
     async def _bind(self, waiting: Waiting, pod: Object, node: str) -> Result | None:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        await self._limit.acquire()
         # Until the answer is there; if none comes, the next attempt asks what became of it.
         doubt = waiting.doubt = Doubt(pod, node)
+        # Before anything is awaited: others would be given the same place.
         self._occupancy.assume(node, waiting.key, uid=metadata["uid"])
+        await self._limit.acquire()
         try:
             answer = await self._api.create(
                 f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
