@@ -289,7 +289,10 @@ async def _node(found: Bed) -> None:
     body = {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": NODE, "labels": {"type": "virtual-kubelet"}},
+        "metadata": {
+            "name": NODE,
+            "labels": {"type": "virtual-kubelet", "slurmlet.io/cluster": "bench"},
+        },
         "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},
         "status": {"capacity": CAPACITY, "allocatable": CAPACITY},
     }

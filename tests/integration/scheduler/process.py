@@ -26,7 +26,11 @@ NODE: dict[str, Any] = {
     "kind": "Node",
     "metadata": {
         "name": "slurm",
-        "labels": {"type": "virtual-kubelet", "kubernetes.io/os": "linux"},
+        "labels": {
+            "type": "virtual-kubelet",
+            "kubernetes.io/os": "linux",
+            "slurmlet.io/cluster": "test",
+        },
         "annotations": {"slurmlet.io/largest": '{"cpu": {}, "debug": {}}'},
     },
     "spec": {"taints": [{"key": "slurmlet.io/slurm", "effect": "NoSchedule"}]},

@@ -83,7 +83,7 @@ class Node:
             "kind": "Node",
             "metadata": {
                 "name": "slurm",
-                "labels": {"type": "virtual-kubelet"},
+                "labels": {"type": "virtual-kubelet", "slurmlet.io/cluster": "test"},
                 "annotations": {"slurmlet.io/largest": json.dumps(LARGEST)},
             },
         }
@@ -205,7 +205,8 @@ def test_a_cordoned_node(told: Callable[..., str], changed_node: Node, kubectl: 
 def test_wishes_that_no_node_meets_together(
     told: Callable[..., str], changed_node: Node, kubectl: Kubectl
 ) -> None:
-    metadata = {"name": "other", "labels": {"type": "virtual-kubelet", "zone": "a"}}
+    labels = {"type": "virtual-kubelet", "slurmlet.io/cluster": "test", "zone": "a"}
+    metadata = {"name": "other", "labels": labels}
     other = {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
     kubectl("admin", "create", "-f", "-", stdin=json.dumps(other))
     try:

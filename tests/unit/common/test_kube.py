@@ -237,6 +237,52 @@ async def test_watch_reports_an_expired_version(server: tuple[Server, Api]) -> N
     assert caught.value.status == 410
 
 
+NESTED = b"[" * 200_000
+
+
+@pytest.mark.claim("K54")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"ERROR","object":null}',
+        b'{"type":"ERROR","object":"gone"}',
+        b'{"type":"ERROR","object":{"code":null}}',
+        b'{"type":"ERROR","object":{"code":"Gone"}}',
+        b'{"type":"ADDED","object":[]}',
+        b'{"type":"ADDED"}',
+        b"[]",
+        NESTED,
+    ],
+    ids=lambda line: line[:50].decode(),
+)
+async def test_a_line_that_is_no_event_ends_the_watch(
+    server: tuple[Server, Api], line: bytes
+) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=line + b"\n")
+
+    fake.handler = answer
+    with pytest.raises((UnreachableError, ApiError)):
+        async for _ in api.watch("/w", {}):
+            pass
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_that_is_nested_too_deeply_is_none(
+    server: tuple[Server, Api], status: int
+) -> None:
+    fake, api = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=NESTED, status=status)
+
+    fake.handler = answer
+    with pytest.raises((UnreachableError, ApiError)):
+        await api.get("/api/v1/namespaces/alice/pods/web")
+
+
 async def test_a_silent_watch_ends(
     server: tuple[Server, Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,9 +297,10 @@ async def test_a_silent_watch_ends(
         return response
 
     fake.handler = silent
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError) as caught:
         async for _ in api.watch("/w", {}):
             pass
+    assert caught.value.silent
     done.set()
 
 
@@ -316,5 +363,7 @@ async def test_a_peer_that_is_gone_without_a_word_is_missed(
 
 async def test_nobody_listening_is_unreachable() -> None:
     async with Api(Configuration(host="http://127.0.0.1:1")) as api:
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError) as caught:
             await api.get("/healthz")
+    assert not caught.value.sent
+    assert not caught.value.silent

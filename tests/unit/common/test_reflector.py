@@ -150,7 +150,8 @@ async def test_an_event_about_no_object_is_a_lost_watch(step: Object) -> None:
 
 
 async def test_a_list_of_no_objects_changes_nothing() -> None:
-    lists = [[pod("web", 1)], [{"kind": "Status"}], ["web"], [pod("web", 1)]]
+    no_version: Object = {"metadata": {"namespace": "alice", "name": "web"}}
+    lists = [[pod("web", 1)], [{"kind": "Status"}], ["web"], [no_version], [pod("web", 1)]]
     reflector, changes = await play(FakeApi(lists, [[UnreachableError("gone")]]))
     assert list(reflector.store) == ["alice/web"]
     assert len(changes) == 1
@@ -165,6 +166,34 @@ async def test_it_says_since_when_nothing_has_worked() -> None:
     assert lost.last_heard <= lost.lost_since <= time.monotonic()
     never, _ = await play(FakeApi([refusal], []))
     assert never.lost_since is not None
+
+
+@pytest.mark.claim("K55")
+async def test_a_silent_watch_has_not_worked_since_the_last_word() -> None:
+    refusal = ApiError(status=500, reason="InternalError", message="")
+    for silent in (True, False):
+        gone = UnreachableError("gone", silent=silent)
+        lost, _ = await play(FakeApi([[pod("web", 1)], refusal], [[gone]]))
+        assert lost.lost_since is not None
+        assert (lost.lost_since == lost.last_heard) == silent
+
+
+async def test_a_watch_that_ends_in_order_has_worked_until_then() -> None:
+    silence = UnreachableError("a list that takes too long", silent=True)
+    short = [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "11"}}}]
+    api = FakeApi([[]], [short, [silence]])
+    heard: list[float] = []
+    genuine = api.watch
+
+    async def watch(path: str, params: Mapping[str, str]) -> AsyncIterator[Object]:
+        async for event in genuine(path, params):
+            yield event
+        heard.append(time.monotonic())
+
+    api.watch = watch  # type: ignore[method-assign]
+    reflector, _ = await play(api)
+    assert reflector.lost_since is not None
+    assert heard[0] <= reflector.lost_since
 
 
 async def test_it_waits_as_long_as_the_server_asks() -> None:

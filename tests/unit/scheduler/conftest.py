@@ -48,6 +48,7 @@ def node() -> Make:
                 "resourceVersion": "1",
                 "labels": {
                     "type": "virtual-kubelet",
+                    "slurmlet.io/cluster": "lab",
                     "kubernetes.io/os": "linux",
                     **(labels or {}),
                 },

@@ -24,13 +24,23 @@ def test_it_is_alive_until_nothing_has_worked_for_a_minute(
     pods: float | None, nodes: float | None, said: str
 ) -> None:
     lost = {"pods": pods, "nodes": nodes}
-    assert not_alive(lost, now=1000.0) == said
-    assert not_ready(lost, synced={"pods": True, "nodes": True}, now=1000.0) == said
+    assert not_alive(lost, beat=1000.0, now=1000.0) == said
+    assert not_ready(lost, synced={"pods": True, "nodes": True}, beat=1000.0, now=1000.0) == said
 
 
 def test_it_is_ready_when_it_knows_all() -> None:
     lost = {"pods": 999.0, "nodes": 999.0}
     synced = {"pods": False, "nodes": False}
-    assert not_ready(lost, synced=synced, now=1000.0) == "no list of nodes and pods yet"
+    assert (
+        not_ready(lost, synced=synced, beat=1000.0, now=1000.0) == "no list of nodes and pods yet"
+    )
     synced["nodes"] = True
-    assert not_ready(lost, synced=synced, now=1000.0) == "no list of pods yet"
+    assert not_ready(lost, synced=synced, beat=1000.0, now=1000.0) == "no list of pods yet"
+
+
+@pytest.mark.claim("K55")
+def test_it_is_not_alive_while_its_event_loop_is_stuck() -> None:
+    lost = {"pods": None}
+    said = "the event loop has been stuck for 61 s"
+    assert not_alive(lost, beat=939.0, now=1000.0) == said
+    assert not_ready(lost, synced={"pods": True}, beat=939.0, now=1000.0) == said

@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from slurmlet.common import reflector
 from slurmlet.common.kube import Api, ApiError, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
-from slurmlet.scheduler import backoff
+from slurmlet.scheduler import backoff, loop, queue
 from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.loop import Scheduler, most_pods
 from slurmlet.scheduler.metrics import metrics_in
@@ -27,14 +28,26 @@ RUNNING = "spec.nodeName=slurm,status.phase!=Succeeded,status.phase!=Failed"
 """The selector of pods on the node, and the key of their watch."""
 
 
+SUCCESS = {"kind": "Status", "status": "Success"}
+
+
 def is_running(params: Any) -> bool:
     return bool(params.get("fieldSelector") == RUNNING)
+
+
+def selected(item: dict[str, Any], selector: str) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return all(
+        key in labels and value in ("", labels[key])
+        for key, _, value in (one.partition("=") for one in selector.split(",") if one)
+    )
 
 
 class FakeApi:
     """Pods and nodes with watches, and what was asked of it.
 
-    `errors` answer binds first; one in `after` answers a bind that was done.
+    `errors` answer binds first; one in `after` answers a bind that was done, what is in `lies` one
+    that was not, and `denials` patches of a status.
     """
 
     def __init__(self, *, pods: list[Any] | None = None, nodes: list[Any] | None = None) -> None:
@@ -45,6 +58,8 @@ class FakeApi:
         }
         self.errors: list[Exception] = []
         self.after: list[Exception] = []
+        self.lies: list[dict[str, Any]] = []
+        self.denials: list[Exception] = []
         self.bound: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self.bindings: list[dict[str, Any]] = []
@@ -56,6 +71,8 @@ class FakeApi:
 
     async def list(self, path: str, params: Any, *, trim: Any) -> tuple[list[Any], str]:
         items = self.running if is_running(params) else self.items[path]
+        selector = params.get("labelSelector", "")
+        items = [item for item in items if selected(item, selector)]
         return [trim(item) for item in copy.deepcopy(items)], "1"
 
     async def watch(self, path: str, params: Any) -> AsyncIterator[Any]:
@@ -64,9 +81,11 @@ class FakeApi:
 
     async def get(self, path: str) -> dict[str, Any]:
         name = path.rpartition("/")[2]
-        if name not in self.bound:
-            raise ApiError(status=404, reason="NotFound", message=name)
-        return self.bound[name]
+        found: dict[str, Any]
+        for found in (*self.bound.values(), *self.items[PODS]):
+            if found["metadata"]["name"] == name:
+                return found
+        raise ApiError(status=404, reason="NotFound", message=name)
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path.endswith("/events"):
@@ -75,20 +94,24 @@ class FakeApi:
         await self.open.wait()
         if self.errors:
             raise self.errors.pop(0)
+        if self.lies:
+            return self.lies.pop(0)
         name = body["metadata"]["name"]
         assert path == f"/api/v1/namespaces/alice/pods/{name}/binding"
         self.bound[name] = {
-            "metadata": {"uid": body["metadata"]["uid"]},
+            "metadata": {"name": name, "uid": body["metadata"]["uid"]},
             "spec": {"nodeName": body["target"]["name"]},
         }
         await self._note(self.bindings, body)
         if self.after:
             raise self.after.pop(0)
-        return {}
+        return SUCCESS
 
     async def patch(self, path: str, body: dict[str, Any], *, content_type: str) -> dict[str, Any]:
         assert path.endswith("/status")
         assert content_type == "application/strategic-merge-patch+json"
+        if self.denials:
+            raise self.denials.pop(0)
         return await self._note(self.patches, body)
 
     async def _note(self, record: Any, body: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +158,7 @@ def scheduler_of(api: FakeApi, **options: Any) -> tuple[Scheduler, Recorder]:
         names=NAMES,
         recorder=recorder,
         metrics=metrics_in(options.pop("registry", CollectorRegistry())),
-        limit=TokenBucket(rate=1000, burst=1000),
+        limit=options.pop("limit", TokenBucket(rate=1000, burst=1000)),
         **options,
     )
     return scheduler, recorder
@@ -191,6 +214,18 @@ async def test_a_pod_that_appears_later_is_bound_and_a_gated_one_is_not(
         await api.until(lambda: len(api.bindings) == 2)
 
 
+@pytest.mark.claim("K65")
+async def test_the_virtual_nodes_of_others_get_no_pods(pod: Make, node: Make) -> None:
+    others = node(name="aci")
+    del others["metadata"]["labels"]["slurmlet.io/cluster"]
+    api = FakeApi(pods=[pod(), pod(name="large", nodeSelector={"a": "b"})], nodes=[others, node()])
+    async with scheduling(api) as scheduler:
+        await api.until(lambda: len(api.events) == 2)
+        assert list(scheduler.nodes) == ["slurm"]
+    assert api.bindings[0]["target"]["name"] == "slurm"
+    assert api.patches[0]["status"]["conditions"][0]["message"].startswith("0/1 nodes")
+
+
 @pytest.mark.claim("K43")
 async def test_a_pod_that_fits_nowhere_is_bound_when_a_node_comes(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()])
@@ -213,6 +248,8 @@ async def test_a_bind_that_failed_is_tried_again(pod: Make, node: Make) -> None:
         await api.until(lambda: bool(api.scheduled))
     assert len(api.bindings) == 1
     assert api.scheduled == ["web"]
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == ["500 InternalError: etcd"], "told once it was known not to be bound"
 
 
 @pytest.mark.claim("K40")
@@ -232,6 +269,38 @@ async def test_a_binding_whose_answer_was_lost_is_neither_repeated_nor_untold(
         await api.until(lambda: "next" in api.scheduled)
     assert api.asked == 2
     assert api.scheduled == ["web", "next"]
+    assert len(api.events) == 2
+    assert not api.patches, "what is bound is not called unscheduled"
+
+
+@pytest.mark.claim("K62")
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"kind": "Status", "status": "Failure", "code": 500}, {"kind": "Pod", "status": {}}],
+    ids=str,
+)
+async def test_only_a_binding_that_is_called_done_is(
+    pod: Make, node: Make, answer: dict[str, Any]
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.lies = [answer]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.events))
+    assert api.scheduled == ["web"]
+    assert len(api.bindings) == 1
+
+
+@pytest.mark.claim("K62")
+async def test_a_pod_that_is_called_bound_and_is_not_is_tried_again(
+    pod: Make, node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "SEEN_SECONDS", 0.05)
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.lies = [SUCCESS]
+    async with scheduling(api):
+        await api.until(lambda: bool(api.bindings))
+    assert api.asked == 2
 
 
 @pytest.mark.parametrize("status", [404, 409])
@@ -254,6 +323,39 @@ async def test_a_pod_that_is_called_gone_and_is_not_is_tried_again(pod: Make, no
         await api.until(lambda: api.scheduled == ["web"])
 
 
+def refusals(status: int, count: int) -> list[Exception]:
+    return [ApiError(status=status, reason="Denied", message="by a webhook") for _ in range(count)]
+
+
+@pytest.mark.claim("K41")
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_binding_that_is_called_taken_again_and_again_is_told(
+    pod: Make, node: Make, status: int
+) -> None:
+    registry = CollectorRegistry()
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = refusals(status, 2)
+    async with scheduling(api, registry=registry):
+        await api.until(lambda: bool(api.scheduled))
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == [f"{status} Denied: by a webhook"]
+    labels = {"result": "error", "profile": "slurmlet-scheduler"}
+    assert registry.get_sample_value("scheduler_schedule_attempts_total", labels) == 1
+
+
+@pytest.mark.parametrize("status", [404, 409])
+@pytest.mark.parametrize("refused", [1, 1000])
+async def test_a_status_that_could_not_be_written_is_tried_again(
+    pod: Make, node: Make, status: int, refused: int
+) -> None:
+    api = FakeApi(pods=[pod(nodeSelector={"disk": "ssd"})], nodes=[node()])
+    api.denials = refusals(status, refused)
+    async with scheduling(api):
+        await api.until(lambda: len(api.events) == (1 if refused == 1 else 2))
+    assert "didn't match" in api.events[0]["note"]
+    assert len(api.patches) == (1 if refused == 1 else 0)
+
+
 async def test_another_pod_of_the_same_name_is_bound_for_itself(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()], nodes=[node()])
     api.open.clear()
@@ -265,7 +367,68 @@ async def test_another_pod_of_the_same_name_is_bound_for_itself(pod: Make, node:
         await until(lambda: scheduler._pods.store["alice/web"]["metadata"]["uid"] == "uid-other")
         api.open.set()
         await api.until(lambda: len(api.scheduled) == 2)
-    assert [one["metadata"]["uid"] for one in api.bindings] == ["uid-web", "uid-other"]
+    assert {one["metadata"]["uid"] for one in api.bindings} == {"uid-web", "uid-other"}
+
+
+class SlowApi(FakeApi):
+    """The first pod's binding is answered when `first` is set, its successor's, which is done at
+    once, when `second` is."""
+
+    def __init__(self, **items: Any) -> None:
+        super().__init__(**items)
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        self.uids: list[str] = []
+
+    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path.endswith("/events"):
+            return await super().create(path, body)
+        self.uids.append(body["metadata"]["uid"])
+        if body["metadata"]["uid"] == "uid-web":
+            await self.first.wait()
+            raise ApiError(status=409, reason="Conflict", message="UID in precondition")
+        answer = await super().create(path, body)
+        await self.second.wait()
+        return answer
+
+
+async def test_two_pods_of_one_name_that_are_under_way_know_of_themselves_alone(
+    pod: Make, node: Make
+) -> None:
+    api = SlowApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await until(lambda: api.uids == ["uid-web"])
+        deleted = version(pod(), 2, deletionTimestamp="2026-01-02T03:04:05Z")
+        api.send(PODS, "MODIFIED", deleted)
+        api.send(PODS, "DELETED", deleted)
+        api.send(PODS, "ADDED", version(pod(), 3, uid="uid-other"))
+        await api.until(lambda: len(api.bindings) == 1)
+        api.first.set()
+        await until(lambda: scheduler._under_way == 1)
+        assert scheduler._occupancy.running == {"slurm": 1}, "the second counts on"
+        assert not api.events
+        api.second.set()
+        await api.until(lambda: bool(api.events))
+    assert [(one["reason"], one["regarding"]["uid"]) for one in api.events] == [
+        ("Scheduled", "uid-other")
+    ]
+    assert not api.patches
+
+
+async def test_a_binding_in_doubt_is_looked_up_also_of_a_pod_that_is_being_deleted(
+    pod: Make, node: Make
+) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [UNREACHABLE]
+    async with scheduling(api) as scheduler:
+        await until(lambda: scheduler.queue.pending("backoff") == 1)
+        deleted = version(pod(), 2, deletionTimestamp="2026-01-02T03:04:05Z")
+        api.send(PODS, "MODIFIED", deleted)
+        api.send(PODS, "DELETED", deleted)
+        await until(lambda: not scheduler._pods.store)
+        assert scheduler._occupancy.running == {"slurm": 1}
+        await until(lambda: scheduler._occupancy.running == {"slurm": 0})
+    assert api.asked == 1
+    assert not api.events
 
 
 async def test_what_was_bound_is_not_tried_again_before_the_watch_says_so(
@@ -305,6 +468,22 @@ async def test_a_pod_that_cannot_be_read_harms_no_other(pod: Make, node: Make) -
     assert api.patches[0]["status"]["conditions"][0]["reason"] == "SchedulerError"
 
 
+@pytest.mark.claim("K54")
+async def test_pods_without_a_uid_are_no_information(
+    pod: Make, node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "BACKOFF_SECONDS", (0.001, 0.002))
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await api.until(lambda: bool(api.scheduled))
+        nameless = version(pod(), 2)
+        del nameless["metadata"]["uid"]
+        api.send(PODS, "MODIFIED", nameless)
+        api.items[PODS] = [pod(), pod(name="next")]
+        await api.until(lambda: api.scheduled == ["web", "next"])
+        assert scheduler._pods.store["alice/web"]["metadata"]["uid"] == "uid-web"
+
+
 async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()], nodes=[node()])
     api.errors = [ApiError(status=429, reason="TooManyRequests", message="", retry_after=0.5)]
@@ -313,6 +492,43 @@ async def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(pod: Make, nod
         await api.until(lambda: bool(api.bindings))
     assert time.monotonic() - started >= 0.5
     assert not api.patches
+
+
+@pytest.mark.claim("K63")
+@pytest.mark.parametrize("status", [403, 429])
+async def test_one_pods_pause_is_no_others(
+    pod: Make, node: Make, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "HOLD_SECONDS", 0.2)
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = [ApiError(status=status, reason="Denied", message="quota", retry_after=1.5)]
+    started = time.monotonic()
+    async with scheduling(api):
+        await until(lambda: api.asked == 1)
+        api.send(PODS, "ADDED", pod(name="other"))
+        await api.until(lambda: api.scheduled == ["other"])
+        others = time.monotonic() - started
+        await api.until(lambda: api.scheduled == ["other", "web"])
+    assert others < 1.4 < 1.5 <= time.monotonic() - started
+    assert bool(api.patches) == (status == 403)
+
+
+@pytest.mark.claim("K41")
+async def test_a_server_that_stays_busy_is_told(pod: Make, node: Make) -> None:
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = refusals(429, 2)
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+    messages = [patch["status"]["conditions"][0]["message"] for patch in api.patches]
+    assert messages == ["429 Denied: by a webhook"]
+
+
+async def test_it_shows_that_its_event_loop_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "BEAT_SECONDS", 0.01)
+    scheduler, _ = scheduler_of(FakeApi())
+    began = scheduler.beat
+    async with running(scheduler.watch()):
+        await until(lambda: scheduler.beat > began + 0.02)
 
 
 async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) -> None:
@@ -325,6 +541,31 @@ async def test_who_stands_by_binds_nothing_and_knows_all(pod: Make, node: Make) 
         assert api.asked == scheduler.queue.pending("active") == 0
         async with running(scheduler.schedule()):
             await api.until(lambda: sorted(api.scheduled) == ["early", "later"])
+
+
+class DeafApi(FakeApi):
+    """Says nothing of the pods on a node."""
+
+    async def list(self, path: str, params: Any, *, trim: Any) -> tuple[list[Any], str]:
+        if is_running(params):
+            raise ApiError(status=500, reason="InternalError", message="etcd")
+        return await super().list(path, params, trim=trim)
+
+
+@pytest.mark.claim("K64")
+async def test_a_node_that_vanishes_before_its_pods_are_known_is_waited_for_no_more(
+    pod: Make, node: Make
+) -> None:
+    api = DeafApi(pods=[pod()], nodes=[node()])
+    async with scheduling(api) as scheduler:
+        await until(lambda: "pods on slurm" in scheduler.lost)
+        assert scheduler.synced == {"pods": True, "nodes": True, "pods on slurm": False}
+        assert scheduler.lost["pods on slurm"] is not None
+        assert not scheduler._scheduling
+        api.send(NODES, "DELETED", version(node(), 2))
+        await api.until(lambda: bool(api.events))
+        assert scheduler.synced == {"pods": True, "nodes": True}
+    assert api.events[0]["note"].startswith("no nodes available")
 
 
 async def test_who_may_lead_no_more_begins_nothing(pod: Make, node: Make) -> None:
@@ -444,6 +685,43 @@ async def test_a_pod_that_leaves_a_full_node_wakes_those_that_wait(
             for place in ("active", "backoff")
         ]
     assert any(counts) == woken
+
+
+async def test_a_place_is_given_once_also_while_requests_wait_for_their_turn(
+    pod: Make, node: Make
+) -> None:
+    pods = [pod(name=f"web-{number}") for number in range(3)]
+    api = FakeApi(pods=pods, nodes=[full(node, 1)])
+    limit = TokenBucket(rate=20, burst=1)
+    await limit.acquire()
+    async with scheduling(api, limit=limit) as scheduler:
+        await until(lambda: scheduler.queue.pending("unschedulable") == 2)
+    assert len(api.bindings) == 1
+
+
+@pytest.mark.claim("K60")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError(status=404, reason="NotFound", message="pods web not found"),
+        ApiError(status=403, reason="Forbidden", message="denied"),
+        UnreachableError("refused", sent=False),
+    ],
+    ids=str,
+)
+async def test_a_binding_that_failed_makes_room_for_those_that_wait(
+    pod: Make, node: Make, error: Exception
+) -> None:
+    api = FakeApi(pods=[pod(), pod(name="second")], nodes=[full(node, 1)])
+    api.open.clear()
+    async with scheduling(api) as scheduler:
+        await until(lambda: scheduler.queue.pending("unschedulable") == 1)
+        assert "Too many pods" in api.patches[0]["status"]["conditions"][0]["message"]
+        api.send(PODS, "DELETED", version(pod(), 2))
+        await until(lambda: len(scheduler._pods.store) == 1)
+        api.errors = [error]
+        api.open.set()
+        await api.until(lambda: api.scheduled == ["second"])
 
 
 @pytest.mark.parametrize(

@@ -220,16 +220,31 @@ def test_all_of_it_only_different_machines_have(pod: Make, node: Make) -> None:
     assert verdict(asking(pod, cpu="16", gpu="4"), [target]).node == "slurm"
 
 
-@pytest.mark.claim("K9")
+@pytest.mark.claim("K9", "K61")
 def test_the_figures_are_those_of_admission_where_it_wrote_them(pod: Make, node: Make) -> None:
     request = json.dumps({"cpus-per-task": "1", "mem": "64128M"})
     large = asking(pod, annotations={"status.slurmlet.io/request": request}, memory="64001Mi")
     assert "asks for 64128 MiB of memory (its overhead included)" in told(large, node())
-    # What the site gives it is less; what it asks for by now is less.
+    # A site may give more or less than the pod asks for.
     large["metadata"]["annotations"] = {"status.slurmlet.io/request": '{"mem-per-cpu": "4000"}'}
     assert verdict(large, [node()]).node == "slurm"
-    small = asking(pod, annotations={"status.slurmlet.io/request": request}, memory="1Gi")
-    assert verdict(small, [node()]).node == "slurm"
+    small = asking(pod, annotations={"status.slurmlet.io/request": request}, memory="64000Mi")
+    assert "asks for 64128 MiB of memory" in told(small, node())
+    many = asking(pod, annotations={"status.slurmlet.io/request": '{"cpus-per-task": "99"}'})
+    assert "the pod asks for 99 CPUs" in told(many, node())
+
+
+@pytest.mark.claim("K61")
+@pytest.mark.parametrize(("memory", "fits"), [("1G", True), ("64001M", False)])
+def test_annotations_that_were_changed_after_admission_count(
+    pod: Make, node: Make, memory: str, fits: bool
+) -> None:
+    admitted = "1G" if not fits else "64128M"
+    annotations = {
+        "slurmlet.io/mem": memory,
+        "status.slurmlet.io/request": json.dumps({"cpus-per-task": "1", "mem": admitted}),
+    }
+    assert bool(verdict(asking(pod, annotations=annotations), [node()]).node) == fits
 
 
 @pytest.mark.claim("K10")

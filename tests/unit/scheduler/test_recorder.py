@@ -188,3 +188,22 @@ async def test_what_is_remembered_has_a_bound(pod: Make, monkeypatch: pytest.Mon
         for number in range(10):
             recorder.tell(pod(name=f"job-{number}"), reason="FailedScheduling", note="no node")
         assert len(recorder._series) == 3
+
+
+async def test_counts_leave_room_for_events(pod: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 6)
+    monkeypatch.setattr(module, "MAX_COUNTS", 3)
+    api, lost = FakeApi(), list[str]()
+    async with recording(api, lost.append) as recorder:
+        for number in range(6):
+            recorder.tell(pod(name=f"job-{number}"), reason="FailedScheduling", note="no node")
+        await recorder.drain()
+        api.open.clear()
+        for number in range(6):
+            recorder.tell(pod(name=f"job-{number}"), reason="FailedScheduling", note="no node")
+        recorder._sweep()
+        for number in range(3):
+            recorder.tell(pod(name=f"web-{number}"), reason="Scheduled", note="to slurm")
+        api.open.set()
+    assert lost == []
+    assert sorted(api.told, key=str) == [("FailedScheduling", 2)] * 6 + [("Scheduled", None)] * 3

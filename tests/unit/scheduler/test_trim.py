@@ -156,6 +156,8 @@ def test_what_counts_of_a_node(node: Make) -> None:
     item["status"]["conditions"][0]["lastHeartbeatTime"] = "now"
     item["metadata"]["resourceVersion"] = "2"
     assert trim.counts(trim.node(item)) == trim.counts(kept)
+    item["metadata"]["annotations"]["slurmlet.io/jobs"] = '{"RUNNING": 1}'
+    assert trim.counts(trim.node(item)) == trim.counts(kept), "of annotations the sizes alone count"
     item["status"]["allocatable"]["pods"] = "101"
     assert trim.counts(trim.node(item)) != trim.counts(kept)
 

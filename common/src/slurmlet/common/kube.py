@@ -4,6 +4,7 @@ Typed models cost ten times the time and memory of plain dicts and drop fields t
 know, so none is used; see docs/architecture.md, Decisions.
 """
 
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,9 @@ RETRY_AFTER_SECONDS = 60.0
 MAX_EVENT = 16 * 1024 * 1024
 """Bytes of one watch event: etcd refuses objects above 1.5 MiB, so this is far out of reach."""
 PAGE = 500
+
+_NOT_JSON = (ValueError, RecursionError)
+"""What parsing raises of what is no JSON, or of JSON that is nested too deeply to be anybody's."""
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -56,12 +60,14 @@ class ApiError(Exception):
 class UnreachableError(Exception):
     """No answer, or none that can be read: nothing is known about what was asked.
 
-    `sent` is False where nothing was: there was no connection.
+    `sent` is False where nothing was: there was no connection. `silent` is True where an answer was
+    waited for until a limit.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, silent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.silent = silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +176,7 @@ class Api:
             if buffer.strip():
                 yield _event(bytes(buffer))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"watch {path}: {_said(error)}") from None
+            raise _unreachable(f"watch {path}", error) from None
         finally:
             response.close()
 
@@ -190,13 +196,13 @@ class Api:
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{method} {path}: {_said(error)}") from None
+            raise _unreachable(f"{method} {path}", error) from None
         # What is read is there, and whole, with this status only.
         if response.status >= 300 or (method == "GET" and response.status != 200):
             raise _error(response, data)
         try:
             answer = json.loads(data)
-        except ValueError:
+        except _NOT_JSON:
             raise UnreachableError(f"{method} {path}: the answer is not JSON") from None
         if not isinstance(answer, dict):
             raise UnreachableError(f"{method} {path}: the answer is no object")
@@ -229,8 +235,7 @@ class Api:
                 _request_timeout=timeout,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise UnreachableError(f"{method} {path}: {_said(error)}", sent=sent) from None
+            raise _unreachable(f"{method} {path}", error) from None
         response: aiohttp.ClientResponse = answer.response
         return response
 
@@ -274,11 +279,14 @@ def _event(line: bytes) -> Object:
     try:
         event: Object = json.loads(line)
         kind, body = event["type"], event["object"]
-    except (ValueError, KeyError, TypeError):
+    except (*_NOT_JSON, KeyError, TypeError):
         raise UnreachableError("watch: a line that is no event") from None
+    if not isinstance(body, dict):
+        raise UnreachableError("watch: an event about no object")
     if kind == "ERROR":
+        code = body.get("code")
         raise ApiError(
-            status=int(body.get("code", 500)),
+            status=code if isinstance(code, int) else 500,
             reason=str(body.get("reason", "")),
             message=str(body.get("message", "")),
         )
@@ -290,7 +298,7 @@ def _error(response: aiohttp.ClientResponse, data: bytes) -> ApiError:
     try:
         body = json.loads(data)
         reason, message = str(body.get("reason", "")), str(body.get("message", ""))
-    except (ValueError, AttributeError):
+    except (*_NOT_JSON, AttributeError):
         reason, message = "", data[:200].decode(errors="replace")
     return ApiError(status=status, reason=reason, message=message, retry_after=retry_after)
 
@@ -300,5 +308,8 @@ def _retry_after(header: str) -> float:
     return min(float(header), RETRY_AFTER_SECONDS) if header.isascii() and header.isdigit() else 0.0
 
 
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _unreachable(what: str, error: Exception) -> UnreachableError:
+    # ETIMEDOUT comes from the kernel's probes of an idle connection.
+    silent = isinstance(error, TimeoutError) or getattr(error, "errno", 0) == errno.ETIMEDOUT
+    sent = not isinstance(error, aiohttp.ClientConnectorError)
+    return UnreachableError(f"{what}: {error or type(error).__name__}", sent=sent, silent=silent)

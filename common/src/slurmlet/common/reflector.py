@@ -21,7 +21,7 @@ SHORT_SECONDS = 1
 STEADY_SECONDS = 10
 """What has worked for so long fails anew when it fails."""
 
-_MALFORMED = (AttributeError, KeyError, TypeError)
+_MALFORMED = (AttributeError, KeyError, TypeError, RecursionError)
 """What reading an object raises that is none."""
 
 OnChange = Callable[[str, Object | None, Object | None], None]
@@ -40,8 +40,9 @@ class Reflector:
     """`store` holds what the server last said; `synced` is set once there was a first list.
 
     `trim` returns what is stored of an object, its `metadata` with name and resourceVersion among
-    it. For health checks, in time.monotonic(): `last_heard` is when the last list or event came,
-    `lost_since` since when neither list nor watch has worked, None while they do.
+    it. For health checks, in time.monotonic(): `last_heard` is when the last list, event or orderly
+    end of a watch came, `lost_since` since when neither list nor watch has worked, None while they
+    do. A watch without a word works until its limit is over, and then has not since the last word.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class Reflector:
                 expired = isinstance(error, ApiError) and error.status == 410
                 if not expired:
                     log.warning("%s: %s", self._path, error)
-                self.lost_since = self.lost_since or time.monotonic()
+                silent = isinstance(error, UnreachableError) and error.silent
+                self.lost_since = self.lost_since or (
+                    self.last_heard if silent else time.monotonic()
+                )
                 low, high = BACKOFF_SECONDS
                 pause = random.uniform(low, min(high, low * 2 ** min(failures, 10)))
                 asked = error.retry_after if isinstance(error, ApiError) else 0.0
@@ -94,12 +98,13 @@ class Reflector:
                 version = self._take(event)
             if self.last_heard < began and time.monotonic() - began < SHORT_SECONDS:
                 raise UnreachableError(f"watch {self._path}: ended at once, without a word")
+            self._heard()
 
     async def _list(self) -> tuple[list[Object], str]:
         try:
             items, version = await self._api.list(self._path, self._params, trim=self._trim)
             for item in items:
-                key_of(item)
+                key_of(item), _version_of(item)
         except _MALFORMED as error:
             raise UnreachableError(f"a list of what is no object: {error!r}") from None
         return items, version
@@ -108,7 +113,7 @@ class Reflector:
         """Do what a watch event says; the resourceVersion that it brings."""
         item: Object = event["object"]
         try:
-            version = str(item["metadata"]["resourceVersion"])
+            version = _version_of(item)
             fresh = None if event["type"] == "BOOKMARK" else self._trim(item)
             key = key_of(fresh) if fresh else ""
         except _MALFORMED as error:
@@ -138,11 +143,12 @@ class Reflector:
             self._on_change(key, item, None)
             return
         self.store[key] = item
-        if (
-            before is None
-            or before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]
-        ):
+        if before is None or _version_of(before) != _version_of(item):
             self._on_change(key, before, item)
+
+
+def _version_of(item: Object) -> str:
+    return str(item["metadata"]["resourceVersion"])
 
 
 def _without_managed_fields(item: Object) -> Object:

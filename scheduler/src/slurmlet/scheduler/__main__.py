@@ -46,11 +46,15 @@ async def _run(config: SchedulerConfig, *, path: str) -> None:
 
 def _serve(replica: Replica, config: SchedulerConfig, *, path: str) -> None:
     scheduler = replica.scheduler
-    pages = status.pages(
-        registry=replica.registry,
-        alive=lambda: not_alive(scheduler.lost, now=time.monotonic()),
-        ready=lambda: not_ready(scheduler.lost, synced=scheduler.synced, now=time.monotonic()),
-    )
+
+    def alive() -> str:
+        return not_alive(scheduler.lost, beat=scheduler.beat, now=time.monotonic())
+
+    def ready() -> str:
+        known = scheduler.synced
+        return not_ready(scheduler.lost, synced=known, beat=scheduler.beat, now=time.monotonic())
+
+    pages = status.pages(registry=replica.registry, alive=alive, ready=ready)
     try:
         listener = status.listen(config.metrics_address, config.metrics_port)
     except OSError as error:

@@ -5,17 +5,19 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 from slurmlet.common.kube import STRATEGIC, Api, ApiError, Object, UnreachableError
 from slurmlet.common.ratelimit import TokenBucket
 from slurmlet.common.reflector import Reflector
 from slurmlet.contracts import quantity
+from slurmlet.contracts.names import PREFIX
 from slurmlet.scheduler import trim
 from slurmlet.scheduler.events import assigned, unschedulable
 from slurmlet.scheduler.leader import LeaseLostError
 from slurmlet.scheduler.metrics import Metrics, Result
 from slurmlet.scheduler.occupancy import Occupancy
-from slurmlet.scheduler.queue import SchedulingQueue, Waiting
+from slurmlet.scheduler.queue import Doubt, SchedulingQueue, Waiting
 from slurmlet.scheduler.recorder import Recorder
 from slurmlet.scheduler.verdict import is_ours, verdict
 
@@ -23,19 +25,32 @@ log = logging.getLogger(__name__)
 
 WORKERS = 16
 """Requests under way at once; the API server allows hundreds."""
+NODES = f"type=virtual-kubelet,{PREFIX}cluster"
+"""The agent's: other virtual kubelets have the first label, too."""
 LOOK_AGAIN_SECONDS = 1800.0
 """Pods that fit nowhere are told so again at least this often: the API server forgets events after
-an hour, and `kubectl describe` shows nothing else of the reason."""
+an hour, and `kubectl describe` shows nothing else of the reason. So are pods that are called bound
+and are not."""
+BEAT_SECONDS = 1.0
+"""Between signs of life of the event loop; it may be late while thousands of pods are listed."""
+HOLD_SECONDS = 1.0
+"""For which all requests rest at most when the API server is too busy for one. The pod itself rests
+as long as asked: it may be a webhook that asks, for its own namespace."""
 
 _NORMAL = (404, 409)
-"""The pod was deleted, replaced, or bound by somebody else: the watch says what is true now."""
+"""The pod was deleted, replaced, or bound by somebody else: the watch says what is true now.
+If it is none of these a webhook may say so, and will again."""
+
+Fate = Literal["bound", "unbound", "gone"]
+"""Of the pod of a binding; gone means to another node, too, or replaced."""
 
 
 class Scheduler:
     """Binds pods of the given scheduler names to the first virtual node that they may go to.
 
     `watch` keeps what it knows true; `schedule` binds, and does so at once if `watch` has run.
-    `leads` is asked before each attempt.
+    `leads` is asked before each attempt. `beat` is when the event loop last was free for it, by
+    time.monotonic().
     """
 
     def __init__(
@@ -55,11 +70,10 @@ class Scheduler:
         self._metrics = metrics
         self._limit = limit
         self._leads = leads
+        self.beat = time.monotonic()
         self._scheduling = False
         self._under_way = 0
         self._idle = asyncio.Event()
-        # Bindings of which nobody knows whether they were done: key → pod and node.
-        self._doubts: dict[str, tuple[Object, str]] = {}
         self._occupancy = Occupancy(api, left=self._pod_left)
         self._group: asyncio.TaskGroup | None = None
         self._pods = Reflector(
@@ -72,7 +86,7 @@ class Scheduler:
         self._nodes = Reflector(
             api,
             "/api/v1/nodes",
-            params={"labelSelector": "type=virtual-kubelet"},
+            params={"labelSelector": NODES},
             on_change=self._node_changed,
             trim=trim.node,
         )
@@ -85,12 +99,21 @@ class Scheduler:
     @property
     def lost(self) -> Mapping[str, float | None]:
         """What is watched → since when that has not worked (time.monotonic()), or None."""
-        return {"pods": self._pods.lost_since, "nodes": self._nodes.lost_since}
+        return {what: one.lost_since for what, one in self._reflectors.items()}
 
     @property
     def synced(self) -> Mapping[str, bool]:
         """What is watched → whether there was a first list."""
-        return {"pods": self._pods.synced.is_set(), "nodes": self._nodes.synced.is_set()}
+        return {what: one.synced.is_set() for what, one in self._reflectors.items()}
+
+    @property
+    def _reflectors(self) -> Mapping[str, Reflector]:
+        on_nodes = self._occupancy.reflectors.items()
+        return {
+            "pods": self._pods,
+            "nodes": self._nodes,
+            **{f"pods on {node}": one for node, one in on_nodes},
+        }
 
     async def watch(self) -> None:
         """Keep pods and nodes known until cancelled."""
@@ -98,6 +121,9 @@ class Scheduler:
             self._group = group
             group.create_task(self._nodes.run())
             group.create_task(self._pods.run())
+            while True:
+                self.beat = time.monotonic()
+                await asyncio.sleep(BEAT_SECONDS)
 
     async def known(self) -> None:
         """Return once pods and nodes are: before that every pod would be called unschedulable."""
@@ -118,6 +144,9 @@ class Scheduler:
             while True:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 self.queue.wake("UnschedulableTimeout")
+                for key, pod in self._pods.store.items():
+                    if is_ours(pod, self._names):
+                        self.queue.recall(key, "UnschedulableTimeout")
 
     async def finish(self) -> None:
         """Begin no attempt any more, and return when none is under way."""
@@ -140,7 +169,7 @@ class Scheduler:
         if not self._scheduling:
             return
         replaced = before and after and before["metadata"]["uid"] != after["metadata"]["uid"]
-        if replaced or (after is None and key not in self._doubts):
+        if replaced or after is None:
             self.queue.forget(key)
         if after is not None and (replaced or trim.counts(before) != trim.counts(after)):
             known = before is not None and not replaced
@@ -186,7 +215,7 @@ class Scheduler:
             result = await self._pass(waiting)
         except Exception as error:
             result = "error"
-            await self._failed(waiting, pod, error)
+            await self._failed(waiting, pod if self.queue.knows(waiting) else None, error)
         if result is None:
             return
         now = time.monotonic()
@@ -196,28 +225,34 @@ class Scheduler:
             self._metrics.scheduled(attempts=waiting.failures + 1, seconds=now - waiting.added)
 
     async def _pass(self, waiting: Waiting) -> Result | None:
-        if waiting.key in self._doubts and await self._became_bound(waiting):
+        doubt = waiting.doubt
+        fate = await self._fate(waiting, doubt) if doubt else "unbound"
+        if fate == "bound":
             return "scheduled"
+        if not self.queue.knows(waiting):
+            self.queue.bound(waiting)
+            return None
         pod = self._pods.store.get(waiting.key)
         if pod is None or not is_ours(pod, self._names):
             self.queue.forget(waiting.key)
             return None
+        if doubt and doubt.said and fate == "unbound":
+            await self._tell_error(pod, doubt.said)
         found = verdict(pod, self._nodes.store.values(), running=self._occupancy.running)
         if found.node is None:
-            await self._refuse(pod, found.reason)
-            self.queue.refused(waiting)
-            return "unschedulable"
+            return await self._refuse(waiting, pod, found.reason)
         return await self._bind(waiting, pod, found.node)
 
     async def _bind(self, waiting: Waiting, pod: Object, node: str) -> Result | None:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        await self._limit.acquire()
         # Until the answer is there; if none comes, the next attempt asks what became of it.
-        self._doubts[waiting.key] = pod, node
-        self._occupancy.assume(node, waiting.key)
+        doubt = waiting.doubt = Doubt(pod, node)
+        # Before anything is awaited: others would be given the same place.
+        self._occupancy.assume(node, waiting.key, uid=metadata["uid"])
+        await self._limit.acquire()
         try:
-            await self._api.create(
+            answer = await self._api.create(
                 f"/api/v1/namespaces/{namespace}/pods/{name}/binding",
                 {
                     "apiVersion": "v1",
@@ -227,32 +262,36 @@ class Scheduler:
                     "target": {"apiVersion": "v1", "kind": "Node", "name": node},
                 },
             )
+            _check_done(answer)
         except ApiError as error:
             if error.status in _NORMAL:
-                return await self._taken(waiting, error)
+                return await self._taken(waiting, doubt, error)
             if error.status < 500:
-                self._not_bound(waiting.key)
+                self._not_bound(waiting, doubt)
+            doubt.said = str(error)
             raise
         except UnreachableError as error:
             if not error.sent:
-                self._not_bound(waiting.key)
+                self._not_bound(waiting, doubt)
             raise
-        self._bound(waiting)
+        self._bound(waiting, doubt)
         return "scheduled"
 
-    async def _taken(self, waiting: Waiting, error: ApiError) -> Result | None:
+    async def _taken(self, waiting: Waiting, doubt: Doubt, error: ApiError) -> Result | None:
         """The pod is bound, deleted or another one, which the watch tells; if it is none of these,
         another attempt follows."""
-        if await self._became_bound(waiting):
+        fate = await self._fate(waiting, doubt)
+        if fate == "bound":
             return "scheduled"
+        if fate == "unbound":
+            self._rebuffed(waiting, error)
         log.debug("%s: %s", waiting.key, error)
         self.queue.failed(waiting)
         return None
 
-    async def _became_bound(self, waiting: Waiting) -> bool:
-        """Whether the binding that is in doubt was done; either way it is in doubt no more."""
-        pod, node = self._doubts[waiting.key]
-        metadata = pod["metadata"]
+    async def _fate(self, waiting: Waiting, doubt: Doubt) -> Fate:
+        """What became of the binding that is in doubt, and then is no more."""
+        metadata = doubt.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         await self._limit.acquire()
         try:
@@ -262,32 +301,31 @@ class Scheduler:
             if error.status != 404:
                 raise
             uid = where = None
-        if (uid, where) == (metadata["uid"], node):
-            self._bound(waiting)
-            return True
-        self._not_bound(waiting.key)
-        return False
+        if (uid, where) == (metadata["uid"], doubt.node):
+            self._bound(waiting, doubt)
+            return "bound"
+        self._not_bound(waiting, doubt)
+        return "gone" if where or uid != metadata["uid"] else "unbound"
 
-    def _bound(self, waiting: Waiting) -> None:
-        pod, node = self._doubts.pop(waiting.key)
-        log.info("%s: bound to %s", waiting.key, node)
-        self._recorder.tell(pod, reason="Scheduled", note=assigned(pod, node))
-        self._done(waiting, pod)
+    @staticmethod
+    def _rebuffed(waiting: Waiting, error: ApiError) -> None:
+        """Count an answer that is normal once; raise it if it comes again."""
+        waiting.rebuffs += 1
+        if waiting.rebuffs > 1:
+            raise error
 
-    def _not_bound(self, key: str) -> None:
-        _pod, node = self._doubts.pop(key)
-        self._occupancy.forget(node, key)
-
-    def _done(self, waiting: Waiting, pod: Object) -> None:
-        """Nothing more is to be done for this pod; another of its name may be there by now."""
+    def _bound(self, waiting: Waiting, doubt: Doubt) -> None:
+        waiting.doubt = None
+        log.info("%s: bound to %s", waiting.key, doubt.node)
+        self._recorder.tell(doubt.pod, reason="Scheduled", note=assigned(doubt.pod, doubt.node))
         self.queue.bound(waiting)
-        now = self._pods.store.get(waiting.key)
-        if now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]:
-            self.queue.forget(waiting.key)
-            if now is not None:
-                self._enqueue(waiting.key, now, "UnscheduledPodAdd")
 
-    async def _refuse(self, pod: Object, reason: str) -> None:
+    def _not_bound(self, waiting: Waiting, doubt: Doubt) -> None:
+        waiting.doubt = None
+        if self._occupancy.forget(doubt.node, waiting.key, uid=doubt.pod["metadata"]["uid"]):
+            self._pod_left(doubt.node)
+
+    async def _refuse(self, waiting: Waiting, pod: Object, reason: str) -> Result | None:
         patch = unschedulable(pod, reason, now=datetime.now(UTC))
         if patch is not None:
             try:
@@ -295,9 +333,16 @@ class Scheduler:
             except ApiError as error:
                 if error.status not in _NORMAL:
                     raise
-                return
+                if waiting.rebuffs and self.queue.knows(waiting):
+                    # Its status takes no word of ours, an event may.
+                    self._recorder.tell(pod, reason="FailedScheduling", note=reason)
+                self._rebuffed(waiting, error)
+                self.queue.failed(waiting)
+                return None
             log.info("%s/%s: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], reason)
         self._recorder.tell(pod, reason="FailedScheduling", note=reason)
+        self.queue.refused(waiting)
+        return "unschedulable"
 
     async def _failed(self, waiting: Waiting, pod: Object | None, error: Exception) -> None:
         known = isinstance(error, ApiError | UnreachableError)
@@ -310,9 +355,14 @@ class Scheduler:
             exc_info=None if known else error,
         )
         retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
-        if retry_after:
-            self._limit.hold(retry_after)
-        elif pod is not None and not isinstance(error, UnreachableError):
+        busy = isinstance(error, ApiError) and error.status == 429
+        if busy:
+            waiting.rebuffs += 1
+            self._limit.hold(min(retry_after, HOLD_SECONDS))
+        # A pod that may be bound is told nothing before the next attempt has asked, and of a server
+        # that is busy once nobody.
+        silent = waiting.doubt or isinstance(error, UnreachableError)
+        if pod is not None and not silent and not (busy and waiting.rebuffs == 1):
             await self._tell_error(pod, str(error) or type(error).__name__)
         self.queue.failed(waiting, retry_after=retry_after)
 
@@ -330,6 +380,13 @@ class Scheduler:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         await self._limit.acquire()
         await self._api.patch(path, patch, content_type=STRATEGIC)
+
+
+def _check_done(answer: Object) -> None:
+    """Raises UnreachableError unless it says that a binding was done."""
+    said = answer.get("kind"), answer.get("status")
+    if said != ("Status", "Success"):
+        raise UnreachableError(f"a binding was answered with kind {said[0]}, status {said[1]}")
 
 
 def most_pods(node: Object) -> float:

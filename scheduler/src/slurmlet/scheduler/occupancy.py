@@ -35,32 +35,43 @@ class Occupancy:
             if one.reflector.synced.is_set()
         }
 
+    @property
+    def reflectors(self) -> Mapping[str, Reflector]:
+        """Name of a node → who watches the pods on it. May be called in threads."""
+        return {name: one.reflector for name, one in list(self._followed.items())}
+
     def follow(self, nodes: Collection[str], group: asyncio.TaskGroup) -> None:
         """Count on these nodes from now on, in tasks of the group, and on no others."""
         for name in self._followed.keys() - set(nodes):
-            self._followed.pop(name).task.cancel()
+            gone = self._followed.pop(name)
+            gone.task.cancel()
+            # Whoever waits for it has to look again.
+            gone.reflector.synced.set()
         for name in set(nodes) - self._followed.keys():
             reflector = self._reflector(name)
             self._followed[name] = _Followed(reflector, group.create_task(reflector.run()))
 
     async def known(self) -> None:
-        """Return once the pods on the nodes that are followed now are known."""
-        for one in list(self._followed.values()):
-            await one.reflector.synced.wait()
+        """Return once the pods on all nodes that are followed then are known."""
+        while missing := [one for one in self.reflectors.values() if not one.synced.is_set()]:
+            await missing[0].synced.wait()
 
-    def assume(self, node: str, key: str) -> None:
+    def assume(self, node: str, key: str, *, uid: str) -> None:
         """A pod is being bound. It counts at once, as in kube-scheduler: else many would be bound
         to the last place before the watch tells of the first."""
         if node in self._followed:
             store = self._followed[node].reflector.store
-            store.setdefault(key, {"metadata": {"resourceVersion": "0"}})
+            if key not in store or _assumed(store[key]):
+                store[key] = {"metadata": {"resourceVersion": "0", "uid": uid}}
 
-    def forget(self, node: str, key: str) -> None:
-        """It was not bound after all."""
-        if node in self._followed:
-            store = self._followed[node].reflector.store
-            if store.get(key, {}).get("metadata", {}).get("resourceVersion") == "0":
-                del store[key]
+    def forget(self, node: str, key: str, *, uid: str) -> bool:
+        """It was not bound after all. Whether it counts no more: another pod of its name may be
+        under way by now."""
+        store = self._followed[node].reflector.store if node in self._followed else {}
+        if key in store and _assumed(store[key]) and store[key]["metadata"]["uid"] == uid:
+            del store[key]
+            return True
+        return False
 
     def _reflector(self, node: str) -> Reflector:
         def changed(_key: str, _before: Object | None, after: Object | None) -> None:
@@ -75,6 +86,10 @@ class Occupancy:
             on_change=changed,
             trim=_trim,
         )
+
+
+def _assumed(pod: Object) -> bool:
+    return bool(pod["metadata"]["resourceVersion"] == "0")
 
 
 def _trim(pod: Object) -> Object:

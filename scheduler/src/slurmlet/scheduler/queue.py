@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from slurmlet.common.kube import Object
 from slurmlet.scheduler.backoff import backoff
 
 Place = Literal["active", "backoff", "unschedulable", "gated"]
@@ -15,21 +16,37 @@ PLACES: tuple[Place, ...] = ("active", "backoff", "unschedulable", "gated")
 FAILED = "ScheduleAttemptFailure"
 RESTED = "BackoffComplete"
 
+SEEN_SECONDS = 60.0
+"""Within these the watch tells that a pod was bound, or lists all pods anew."""
+
 Count = Callable[[str, Place], None]
 """Called with the event that brought a pod somewhere, and where."""
+
+
+@dataclass(slots=True)
+class Doubt:
+    """A binding of which nobody knows whether it was done, and what the API server said of it."""
+
+    pod: Object
+    node: str
+    said: str = ""
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A pod in the queue. Times are those of time.monotonic(); `added` is when it could first have
-    been scheduled, `place` None while it is tried and after it was bound."""
+    been scheduled, `place` None while it is tried and after it was bound. `doubt` is set from the
+    request of a binding until it is known what became of it, and `rebuffs` counts answers since the
+    last verdict that are normal once."""
 
     key: str
     added: float
     place: Place | None = None
     failures: int = 0
+    rebuffs: int = 0
     rested_at: float = 0.0
     woken_by: str | None = None
+    doubt: Doubt | None = field(default=None, repr=False)
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
@@ -66,6 +83,15 @@ class SchedulingQueue:
         elif waiting.place == "unschedulable":
             self._release(waiting, event)
 
+    def recall(self, key: str, event: str) -> None:
+        """A pod is not bound by now, whatever was said of it."""
+        waiting = self._waiting.get(key)
+        if waiting and waiting.place is None and waiting not in self._tried:
+            if time.monotonic() < waiting.rested_at + SEEN_SECONDS:
+                return
+            self.forget(key)
+        self.add(key, event)
+
     def gate(self, key: str, event: str) -> None:
         """A pod is there and may not be tried yet."""
         waiting = self._waiting.get(key)
@@ -74,11 +100,16 @@ class SchedulingQueue:
             self._move(waiting, "gated", event)
 
     def forget(self, key: str) -> None:
-        """A pod is gone, bound or not ours."""
+        """A pod is gone, bound or not ours. One whose binding is in doubt is still handed out until
+        it is not, beside another pod of its name."""
         waiting = self._waiting.pop(key, None)
-        if waiting:
+        if waiting and not waiting.doubt:
             self._tried.discard(waiting)
             self._leave(waiting)
+
+    def knows(self, waiting: Waiting) -> bool:
+        """Whether it was not forgotten."""
+        return self._waiting.get(waiting.key) is waiting
 
     def wake(self, event: str) -> None:
         """Something changed for all that fit nowhere, and for those that are tried just now."""
@@ -92,7 +123,7 @@ class SchedulingQueue:
         while True:
             waiting = await self._ready.get()
             # What was forgotten or gated meanwhile is still in line.
-            if waiting.place == "active" and self._waiting.get(waiting.key) is waiting:
+            if waiting.place == "active" and (waiting.doubt or self.knows(waiting)):
                 self._leave(waiting)
                 self._tried.add(waiting)
                 return waiting
@@ -100,9 +131,11 @@ class SchedulingQueue:
     def bound(self, waiting: Waiting) -> None:
         """It needs no further attempt; whether it still is there the watch says."""
         self._tried.discard(waiting)
+        waiting.rested_at = time.monotonic()
 
     def refused(self, waiting: Waiting) -> None:
-        """It fits nowhere."""
+        """It fits nowhere, and its author was told."""
+        waiting.rebuffs = 0
         if self._rest(waiting, 0.0):
             if waiting.woken_by:
                 self._release(waiting, waiting.woken_by)
@@ -115,11 +148,11 @@ class SchedulingQueue:
             self._release(waiting, FAILED)
 
     def _rest(self, waiting: Waiting, seconds: float) -> bool:
-        """Whether it is still known."""
+        """Whether another attempt may follow."""
         self._tried.discard(waiting)
         waiting.failures += 1
         waiting.rested_at = time.monotonic() + max(backoff(waiting.failures), seconds)
-        return self._waiting.get(waiting.key) is waiting
+        return waiting.doubt is not None or self.knows(waiting)
 
     def _release(self, waiting: Waiting, event: str) -> None:
         pause = waiting.rested_at - time.monotonic()

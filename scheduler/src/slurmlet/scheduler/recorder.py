@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 """Events that wait for the API server, half a kilobyte each: as many as pods may be known."""
+MAX_COUNTS = MAX_WAITING // 2
+"""Events that wait when no more counts are put behind them: those that are new must find room."""
 MAX_SERIES = 10_000
 """Failures that are remembered, to count their repetitions; the longest untouched is dropped."""
 WRITERS = 8
@@ -93,19 +95,22 @@ class Recorder:
 
     async def drain(self) -> None:
         """Return when all that was told is written."""
-        self._sweep()
+        while not self._sweep():
+            await self._queue.join()
         await self._queue.join()
 
-    def _sweep(self) -> None:
-        """Have counts written that changed, and forget what is over."""
+    def _sweep(self) -> bool:
+        """Have counts written that changed, and forget what is over. Whether there was room."""
         for key, one in list(self._series.items()):
             if one.count > one.written:
+                if self._queue.qsize() >= MAX_COUNTS:
+                    return False
                 patch = series(one.count, now=one.last)
-                if not self._put(_Write(one.path, one.body, patch)):
-                    return
+                self._put(_Write(one.path, one.body, patch))
                 one.written = one.count
             elif time.monotonic() - one.touched >= SERIES_SECONDS:
                 del self._series[key]
+        return True
 
     def _creation(
         self, pod: Mapping[str, Any], *, reason: Reason, note: str, now: datetime

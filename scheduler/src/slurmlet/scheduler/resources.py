@@ -43,7 +43,7 @@ Found = Iterator[tuple[list[str], str]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What a pod asks for: `options` of sbatch by the pod itself, and as admission saw them by the
-    site's settings, if it did; `extended` resources of Kubernetes by name."""
+    site's settings, if it did and they still hold; `extended` resources of Kubernetes by name."""
 
     options: Options
     admitted: Options | None = None
@@ -58,11 +58,17 @@ class Demand:
 def demand(pod: Object) -> Demand:
     """What a pod asks for."""
     annotations = pod["metadata"].get("annotations") or {}
+    said = read_annotations(annotations).options
+    admitted = _admitted(annotations.get(REQUEST_ANNOTATION) or "")
+    # Annotations may be changed until the pod is bound, and nobody is asked to admit that.
+    changed = admitted is not None and any(
+        admitted.get(name) != value for name, value in said.items()
+    )
     return Demand(
         options=translate(pod, _LEAST).options,
-        admitted=_admitted(annotations.get(REQUEST_ANNOTATION) or ""),
+        admitted=None if changed else admitted,
         # Who asks Slurm itself for generic resources has said what the others stand for.
-        extended={} if "gres" in read_annotations(annotations).options else _extended(pod["spec"]),
+        extended={} if "gres" in said else _extended(pod["spec"]),
     )
 
 
@@ -120,13 +126,10 @@ def _beyond_node(demand: Demand, node: Object) -> Found:
 def _beyond_machines(demand: Demand, node: Object) -> Found:
     known = largest(node)
     own = own_partition(node)
-    among = [own] if own else [name for name in demand.partition.split(",") if name]
-    options = demand.options
+    # A site may give a job more or less than its pod asks for.
+    options = demand.options if demand.admitted is None else demand.admitted
+    among = [own] if own else [name for name in options.get("partition", "").split(",") if name]
     said = too_large(options, known, among=among)
-    if said and demand.admitted is not None:
-        # A site may give a job less than its pod asks for.
-        options = demand.admitted
-        said = too_large(options, known, among=among)
     if said:
         kubernetes = {
             f"gres/{gres}": name for name, gres in _LEAST.gres.items() if name in demand.extended

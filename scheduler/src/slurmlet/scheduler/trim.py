@@ -7,14 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from slurmlet.contracts.names import PREFIX
+from slurmlet.contracts.names import LARGEST_ANNOTATION, PREFIX
 
 Object = Mapping[str, Any]
 
 _POD_METADATA = (
     "name",
     "namespace",
-    "uid",
     "resourceVersion",
     "generation",
     "deletionTimestamp",
@@ -38,8 +37,8 @@ _IN_SPEC = (
 )
 _WHOLE_VOLUMES = ("ephemeral", "persistentVolumeClaim")
 """Kinds of volumes of which more than the kind counts."""
-_NODE_METADATA = ("name", "uid", "resourceVersion", "labels", "annotations")
-_LARGEST_ANNOTATION = 4096
+_NODE_METADATA = ("name", "uid", "resourceVersion", "labels")
+_LONGEST_ANNOTATION = 4096
 """Characters of one that is not ours: kubectl and others keep whole manifests in them, and what is
 read of other systems' is shorter."""
 _SHORT = 128
@@ -47,7 +46,8 @@ _SHORT = 128
 
 
 def pod(item: Object) -> dict[str, Any]:
-    """A pod, trimmed."""
+    """A pod, trimmed. Raises KeyError if it has no UID."""
+    uid = item["metadata"]["uid"]
     spec, status = item["spec"], item.get("status") or {}
     kept = _of(spec, _IN_SPEC)
     for key in _CONTAINERS:
@@ -55,9 +55,14 @@ def pod(item: Object) -> dict[str, Any]:
             kept[key] = [_of(container, _CONTAINER) for container in spec[key]]
     if spec.get("volumes"):
         kept["volumes"] = [_volume(volume) for volume in spec["volumes"]]
+    annotations = {
+        key: value
+        for key, value in (item["metadata"].get("annotations") or {}).items()
+        if len(value) <= _LONGEST_ANNOTATION or key.startswith(PREFIX)
+    }
     conditions = [one for one in status.get("conditions") or () if one["type"] == "PodScheduled"]
     return {
-        "metadata": _metadata(item["metadata"], _POD_METADATA),
+        "metadata": {"uid": uid, **_metadata(item["metadata"], _POD_METADATA, annotations)},
         "spec": kept,
         "status": {"phase": status.get("phase", "Pending"), "conditions": _shared(conditions)},
     }
@@ -65,8 +70,11 @@ def pod(item: Object) -> dict[str, Any]:
 
 def node(item: Object) -> dict[str, Any]:
     """A node, trimmed."""
+    annotations = item["metadata"].get("annotations") or {}
+    # The agent writes others whenever a job of Slurm's begins or ends.
+    kept = {key: annotations[key] for key in (LARGEST_ANNOTATION,) if key in annotations}
     return {
-        "metadata": _metadata(item["metadata"], _NODE_METADATA),
+        "metadata": _metadata(item["metadata"], _NODE_METADATA, kept),
         "spec": _of(item.get("spec") or {}, ("taints", "unschedulable")),
         "status": _of(item.get("status") or {}, ("allocatable", "capacity")),
     }
@@ -85,13 +93,8 @@ def counts(item: Object | None) -> Any:
     return metadata, item["spec"], status
 
 
-def _metadata(metadata: Object, keys: tuple[str, ...]) -> dict[str, Any]:
+def _metadata(metadata: Object, keys: tuple[str, ...], annotations: Object) -> dict[str, Any]:
     kept = _of(metadata, keys)
-    annotations = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if len(value) <= _LARGEST_ANNOTATION or key.startswith(PREFIX)
-    }
     if annotations:
         kept["annotations"] = _shared(annotations)
     return kept
