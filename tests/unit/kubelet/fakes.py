@@ -67,7 +67,8 @@ def inventory_of(listed: str) -> Inventory:
 
 @dataclass
 class FakeJob:
-    """A job in the fake Slurm. `forgotten` says that only the accounting knows it."""
+    """A job in the fake Slurm. `forgotten` says that only the accounting knows it, `hidden` that
+    its partition is hidden from who asks."""
 
     state: str = "PENDING"
     uid: int = 1001
@@ -78,6 +79,7 @@ class FakeJob:
     started: int = 1_767_225_600
     exit_code: str = "0:0"
     forgotten: bool = False
+    hidden: bool = False
 
 
 @dataclass
@@ -124,7 +126,13 @@ class FakeSlurm:
         if "-j" in argv:
             return sorted({int(word) for word in argv[list(argv).index("-j") + 1].split(",")})
         name = argv[list(argv).index("--name") + 1]
-        return [number for number, job in self.jobs.items() if job.name == name]
+        # squeue -j shows what is hidden, --name does not (slurm, src/squeue/squeue.c).
+        sees_all = argv[0] == "sacct" or "-a" in argv
+        return [
+            number
+            for number, job in self.jobs.items()
+            if job.name == name and (sees_all or not job.hidden)
+        ]
 
     def _live(self, number: int) -> str:
         job = self.jobs[number]

@@ -22,6 +22,8 @@ _UNKNOWN = "Invalid job id specified"
 """squeue, when slurmctld knows none of the jobs; of what is no id it says `Invalid job id: X`."""
 _KEPT_NAME = 255
 """Bytes of a job's name that slurmdbd keeps; sacct compares whole names."""
+_SQUEUE = ("squeue", "-h", "-a", "-t", "all")
+"""With jobs of partitions that are hidden from the agent: it is in no group of users."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
 _RELEASE = re.compile(r" (\d+\.\d+[-.\w]{0,40})\s*$")
@@ -62,7 +64,7 @@ class Slurm:
             padded = part if len(part) > 1 else part * 2
             text = ",".join(map(str, padded))
             try:
-                out = await self._run(["squeue", "-h", "-t", "all", "-j", text, "-o", _LIVE])
+                out = await self._run([*_SQUEUE, "-j", text, "-o", _LIVE])
             except CommandError as error:
                 if _UNKNOWN not in str(error):
                     raise
@@ -89,7 +91,7 @@ class Slurm:
         Raises:
             CommandError: slurmctld did not answer.
         """
-        argv = ["squeue", "-h", "-t", "all", "-u", user, "--name", name, "-o", _LIVE]
+        argv = [*_SQUEUE, "-u", user, "--name", name, "-o", _LIVE]
         out = await self._run(argv)
         return [job for job in map(_live_job, out.splitlines()) if job]
 
@@ -112,7 +114,7 @@ class Slurm:
         Raises:
             CommandError: slurmctld did not answer or does not know the job.
         """
-        argv = ["squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%k"]
+        argv = [*_SQUEUE, "-j", str(job_id), "-o", "%k"]
         return (await self._run(argv)).removesuffix("\n")
 
     async def inventory(self) -> Inventory:
