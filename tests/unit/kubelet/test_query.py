@@ -91,6 +91,14 @@ def test_no_line_crashes_the_parsers(line: str) -> None:
         assert job is None or job.job_id >= 0
 
 
+@pytest.mark.parametrize("start", ["253402300799", "9" * 20, "9" * 5000, "0", "N/A"])
+def test_a_start_that_is_no_date_is_none(start: str) -> None:
+    """253402300799 is a second before the year 10000, and times of pods are full minutes."""
+    job = _live_job(f"7|PENDING|1001||{start}|BeginTime")
+    assert job is not None
+    assert job.started is None
+
+
 def test_other_kinds_of_jobs_are_not_ours() -> None:
     assert _live_job("12_[1-5]|PENDING|1001||N/A|Priority") is None
     assert _past_job("12.batch|COMPLETED|0:0|1001|c1|1767225600") is None

@@ -27,14 +27,17 @@ _SQUEUE = ("squeue", "-h", "-a", "-t", "all")
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
 _RELEASE = re.compile(r" (\d+\.\d+[-.\w]{0,40})\s*$")
+LAST_START = 253_402_300_740
+"""The last full minute of the year 9999, with which Python's dates end; who says `begin` may say
+more."""
 _EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
     """A job as Slurm tells it. `nodes` is the expression of its nodes, `started` seconds since
-    the epoch (for a pending job when Slurm expects to start it), `exit_code` of its batch script,
-    128 + N after signal N; both None where Slurm does not say."""
+    the epoch, up to `LAST_START` (for a pending job when Slurm expects to start it), `exit_code` of
+    its batch script, 128 + N after signal N; both None where Slurm does not say."""
 
     job_id: int
     state: str
@@ -184,7 +187,9 @@ def _said(text: str) -> str:
 
 
 def _moment(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text != "0" else None
+    if not text.isdecimal() or len(text) > len(str(LAST_START)):
+        return None
+    return int(text) if 0 < int(text) <= LAST_START else None
 
 
 def _exit_code(text: str) -> int | None:
