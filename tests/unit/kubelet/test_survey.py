@@ -77,6 +77,21 @@ async def test_an_empty_list_is_believed_when_it_lasts(clock: FORWARD) -> None:
     assert not found.problem
 
 
+@pytest.mark.claim("V5")
+async def test_silence_in_between_makes_an_empty_list_less_credible(clock: FORWARD) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    await found.look()
+    slurm.nodes, slurm.details, slurm.limits = "", "", "PartitionName=cpu\n   State=UP\n"
+    await found.look()
+    slurm.silent = True
+    clock(surveys.EMPTY_SECONDS)
+    await found.look()
+    slurm.silent = False
+    await found.look()
+    assert list(found.inventory.nodes) == ["c1"]
+
+
 async def test_a_release_that_is_none_is_no_answer() -> None:
     class Odd(FakeSlurm):
         async def run(self, argv: object) -> str:

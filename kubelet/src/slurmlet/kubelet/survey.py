@@ -49,23 +49,28 @@ class Survey:
         try:
             found = await self.slurm.inventory()
             release = await self.slurm.version()
-            self._doubt(found)
         except CommandError as error:
-            problem = str(error)[:MAX_PROBLEM]
-            if problem != self.problem:
-                log.warning("the capacity of the cluster is not known now: %s", problem)
-            self.problem = problem
+            self._empty_since = None
+            self._failed(str(error))
+            return
+        if not self._believed(found):
+            self._failed("sinfo lists no nodes")
             return
         self.inventory, self.release = found, release
         self.problem = ""
         self.looks += 1
 
-    def _doubt(self, found: Inventory) -> None:
-        """Raises CommandError for an empty list, until it has been the answer for long."""
+    def _failed(self, error: str) -> None:
+        problem = error[:MAX_PROBLEM]
+        if problem != self.problem:
+            log.warning("the capacity of the cluster is not known now: %s", problem)
+        self.problem = problem
+
+    def _believed(self, found: Inventory) -> bool:
+        """Not an empty list, until it has been the only answer for long."""
         if found.nodes:
             self._empty_since = None
-            return
+            return True
         now = time.monotonic()
         self._empty_since = now if self._empty_since is None else self._empty_since
-        if now - self._empty_since < EMPTY_SECONDS:
-            raise CommandError("sinfo lists no nodes")
+        return now - self._empty_since >= EMPTY_SECONDS
