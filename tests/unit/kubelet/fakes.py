@@ -86,7 +86,8 @@ class FakeJob:
 class FakeSlurm:
     """Answers squeue, sacct, sinfo and scontrol as Slurm 24.11 prints them; `silent` makes them
     fail. `nodes` are sinfo's lines, `details` and `limits` scontrol's words on nodes and partitions
-    where something else is needed than what follows from them."""
+    where something else is needed than what follows from them; `release` is what `sinfo -V` says,
+    None that it fails."""
 
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
@@ -94,13 +95,14 @@ class FakeSlurm:
     nodes: str = "c1|cpu*|4|8000|idle|10.77.0.11|c1|(null)|\n"
     details: str | None = None
     limits: str | None = None
+    release: str | None = "slurm 24.11.5\n"
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))
         if self.silent:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
-            return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
+            return self._version() if argv[1] == "-V" else self.nodes
         if argv[0] == "scontrol" and argv[-1] == "node":
             return details_of(self.nodes) if self.details is None else self.details
         if argv[0] == "scontrol":
@@ -121,6 +123,11 @@ class FakeSlurm:
         if argv[-1] == "%k":
             return "".join(f"{self.jobs[number].comment}\n" for number in live)
         return "".join(self._live(number) for number in live)
+
+    def _version(self) -> str:
+        if self.release is None:
+            raise CommandError("sinfo: exit code 1: ")
+        return self.release
 
     def _chosen(self, argv: Sequence[str]) -> list[int]:
         if "-j" in argv:

@@ -92,12 +92,34 @@ async def test_silence_in_between_makes_an_empty_list_less_credible(clock: FORWA
     assert list(found.inventory.nodes) == ["c1"]
 
 
-async def test_a_release_that_is_none_is_no_answer() -> None:
-    class Odd(FakeSlurm):
-        async def run(self, argv: object) -> str:
-            answer = await super().run(argv)  # type: ignore[arg-type]
-            return "" if argv == ["sinfo", "-V"] else answer
-
-    found = survey(Odd())
+@pytest.mark.claim("V5")
+@pytest.mark.parametrize("said", ["", "slurm\n", None])
+async def test_a_release_that_cannot_be_read_spoils_no_look(said: str | None) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    slurm.release = said
     await found.look()
-    assert "sinfo -V" in found.problem
+    assert (found.looks, found.problem, found.release) == (1, "", "")
+    assert list(found.inventory.nodes) == ["c1"]
+    slurm.release = "slurm 24.11.5\n"
+    await found.look()
+    slurm.release = said
+    await found.look()
+    assert (found.looks, found.release) == (3, "24.11.5")
+
+
+@pytest.mark.parametrize(
+    ("said", "release"),
+    [
+        ("slurm 24.11.5\n", "24.11.5"),
+        ("slurm-wlm 24.11.5\n", "24.11.5"),
+        ("slurm 24.11.5+site3\n", "24.11.5+site3"),
+        ("slurm 26.05.3 (NERSC)\n", "26.05.3"),
+        ("slurm 24.11.5-1.el9~rc\n", "24.11.5-1.el9~rc"),
+        ("slurm 26.05.0-0rc1\n", "26.05.0-0rc1"),
+    ],
+)
+async def test_releases_of_sites_and_packagers_are_read(said: str, release: str) -> None:
+    slurm = FakeSlurm()
+    slurm.release = said
+    assert await Slurm(slurm.run).version() == release

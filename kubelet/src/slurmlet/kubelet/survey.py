@@ -25,9 +25,9 @@ MAX_PROBLEM = 300
 
 @dataclass(slots=True, kw_only=True)
 class Survey:
-    """`inventory` is what Slurm has as far as is known, `release` its release. `problem` says why
-    the last look told nothing, or is empty. `looks` counts those that told something: before the
-    first nothing is known. `on_look` is called after each."""
+    """`inventory` is what Slurm has as far as is known, `release` its release, empty while it is
+    unknown. `problem` says why the last look told nothing, or is empty. `looks` counts those that
+    told something: before the first nothing is known. `on_look` is called after each."""
 
     slurm: Slurm
     on_look: Callable[[], None]
@@ -48,7 +48,6 @@ class Survey:
         """Ask once. Silence, garbage and an empty list keep what is known."""
         try:
             found = await self.slurm.inventory()
-            release = await self.slurm.version()
         except CommandError as error:
             self._empty_since = None
             self._failed(str(error))
@@ -56,9 +55,17 @@ class Survey:
         if not self._believed(found):
             self._failed("sinfo lists no nodes")
             return
-        self.inventory, self.release = found, release
+        self.inventory, self.release = found, await self._release()
         self.problem = ""
         self.looks += 1
+
+    async def _release(self) -> str:
+        """It is shown and no more: what is known of nodes does not hang on it."""
+        try:
+            return await self.slurm.version()
+        except CommandError as error:
+            log.debug("the release of Slurm is not known now: %s", error)
+            return self.release
 
     def _failed(self, error: str) -> None:
         problem = error[:MAX_PROBLEM]

@@ -26,7 +26,7 @@ _SQUEUE = ("squeue", "-h", "-a", "-t", "all")
 """With jobs of partitions that are hidden from the agent: it is in no group of users."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
-_RELEASE = re.compile(r" (\d+\.\d+[-.\w]{0,40})\s*$")
+_RELEASE = re.compile(r" (\d+\.\d+[-.+~\w]{0,40})")
 LAST_START = 253_402_300_740
 """The last full minute of the year 9999, with which Python's dates end; who says `begin` may say
 more."""
@@ -136,7 +136,7 @@ class Slurm:
             raise CommandError(str(error)) from None
 
     async def version(self) -> str:
-        """Slurm's release, such as 24.11.5.
+        """Slurm's release, such as 24.11.5, with what its packager added.
 
         Raises:
             CommandError: the command does not run here, or says something else.
