@@ -62,6 +62,19 @@ def test_what_is_down_is_not_allocatable() -> None:
     assert status["allocatable"]["nvidia.com/gpu"] == "6"
 
 
+@pytest.mark.claim("V1")
+def test_devices_that_no_job_may_have_now_are_taken_back() -> None:
+    live: dict[str, Any] = {"status": {}}
+    live = merged(live, patch_of(live))
+    drained = inventory_of(SINFO.replace("|idle|", "|idle+drain|").replace("+planned", "+drain"))
+    live = merged(live, patch_of(live, inventory=drained))
+    assert live["status"]["capacity"]["nvidia.com/gpu"] == "6"
+    assert "nvidia.com/gpu" not in live["status"]["allocatable"]
+    removed = inventory_of("c2|cpu*|8|16000|idle|c2.site|c2|(null)|\n")
+    live = merged(live, patch_of(live, inventory=removed))
+    assert live["status"]["capacity"].keys() == {"cpu", "memory", "pods"}
+
+
 def test_the_largest_node_of_each_partition() -> None:
     told = annotation("largest")
     assert told["cpu"] == {

@@ -105,6 +105,7 @@ def status_patch(
     would take its pods out of every Service.
     """
     inventory = facts.inventory.of(node.partition)
+    before = live.get("status") or {}
     overlapping = (
         {OVERLAPS_ANNOTATION: _json(overlaps(facts.inventory, node.partition))}
         if node.partition
@@ -121,8 +122,10 @@ def status_patch(
             }
         },
         "status": {
-            "capacity": _resources(total(inventory), config),
-            "allocatable": _resources(allocatable(inventory), config),
+            "capacity": _replacing(before.get("capacity"), _resources(total(inventory), config)),
+            "allocatable": _replacing(
+                before.get("allocatable"), _resources(allocatable(inventory), config)
+            ),
             "addresses": [
                 {"type": "InternalIP", "address": config.address},
                 {"type": "Hostname", "address": node.name},
@@ -194,6 +197,12 @@ def _resources(size: Capacity, config: Kubelet) -> Object:
         "pods": str(config.max_pods),
         **extended,
     }
+
+
+def _replacing(before: Mapping[str, Any] | None, resources: Object) -> Object:
+    """A merge keeps what it is not told of: None removes extended resources that are no more."""
+    gone = [key for key in before or {} if "/" in key and key not in resources]
+    return {**resources, **dict.fromkeys(gone)}
 
 
 def _info(facts: Facts) -> Object:
