@@ -152,6 +152,29 @@ async def test_devices_of_drained_nodes_are_taken_back(
         assert status["capacity"]["nvidia.com/gpu"] == "4"
 
 
+async def test_what_somebody_wrote_on_the_node_does_not_last(
+    node: Registration, kubectl: Kubectl
+) -> None:
+    def found() -> Any:
+        return json.loads(kubectl("admin", "get", "node", "slurm", "-o", "json"))
+
+    before = found()
+    await node.post()
+    assert found() == before, "the API server's own way to write is no change"
+    changes = {
+        "metadata": {"annotations": {"slurmlet.io/largest": "{}"}},
+        "status": {"capacity": {"cpu": "999"}},
+    }
+    kubectl(
+        *("admin", "patch", "node", "slurm", "--subresource=status", "--type=merge"),
+        *("-p", json.dumps(changes)),
+    )
+    await node.post()
+    after = found()
+    assert after["status"]["capacity"] == before["status"]["capacity"]
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
 @pytest.fixture
 async def kept(api: Api, config: Kubelet) -> AsyncIterator[tuple[Registration, list[str]]]:
     """The virtual node, kept by the running agent, and what that said."""

@@ -134,6 +134,36 @@ def test_transition_times_stay_while_nothing_changes() -> None:
     assert {item["lastHeartbeatTime"] for item in later} == {"2026-01-01T01:00:00Z"}
 
 
+@pytest.mark.claim("V1")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"annotations": {"slurmlet.io/largest": "{}"}}},
+        {"metadata": {"annotations": {"slurmlet.io/jobs": None}}},
+        {"status": {"capacity": {"cpu": "999"}}},
+        {"status": {"allocatable": {"memory": None}}},
+        {"status": {"allocatable": {"example.com/dongle": "1"}}},
+        {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+        {"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}},
+        {"status": {"nodeInfo": {"osImage": "other"}}},
+        {"status": {"addresses": []}},
+    ],
+)
+def test_what_somebody_changed_is_put_right(change: dict[str, Any]) -> None:
+    live = merged({"metadata": {}}, patch_of({"status": {}}))
+    assert not node.differs(live, patch_of(live, now="2026-01-01T01:00:00Z"))
+    changed = merged(live, change)
+    repair = patch_of(changed)
+    assert node.differs(changed, repair)
+    assert not node.differs(merged(changed, repair), repair)
+
+
+def test_quantities_as_the_api_server_writes_them_are_the_same() -> None:
+    live = merged({"metadata": {}}, patch_of({"status": {}}))
+    theirs = {"status": {"capacity": {"cpu": "76e0", "memory": "562036736000"}}}
+    assert not node.differs(merged(live, theirs), patch_of(live))
+
+
 def test_registration_has_the_taint_unless_it_is_off() -> None:
     spec = node.new_node(NODE, CONFIG, cluster="lab")["spec"]
     assert spec["taints"] == [{"key": "slurmlet.io/slurm", "value": "", "effect": "NoSchedule"}]

@@ -86,6 +86,16 @@ async def test_more_nodes_are_told_at_once(site: Site) -> None:
     assert site.live()["status"]["capacity"]["cpu"] == "12"
 
 
+@pytest.mark.claim("V1")
+async def test_what_somebody_wrote_on_the_node_does_not_last(site: Site) -> None:
+    await site.look()
+    site.live()["metadata"]["annotations"]["slurmlet.io/largest"] = "{}"
+    site.live()["status"]["capacity"]["cpu"] = "999"
+    await site.node.post()
+    assert json.loads(site.live()["metadata"]["annotations"]["slurmlet.io/largest"])["cpu"]
+    assert site.live()["status"]["capacity"]["cpu"] == "4"
+
+
 async def test_before_slurm_answers_nothing_is_said_of_capacity(site: Site) -> None:
     site.slurm.silent = True
     await site.look()

@@ -2,10 +2,12 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
+from slurmlet.contracts import quantity
 from slurmlet.contracts.names import (
     DEFAULT_PARTITION_LABEL,
     JOBS_ANNOTATION,
@@ -137,6 +139,48 @@ def status_patch(
             ),
         },
     }
+
+
+def differs(live: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
+    """Whether a status patch would change more of the node than times."""
+    return not _holds(_lasting(live), _lasting(patch))
+
+
+def _lasting(node: Mapping[str, Any]) -> Object:
+    """What a node or a patch says but for times, in a form that can be compared."""
+    status = node.get("status") or {}
+    return {
+        **status,
+        "annotations": node["metadata"].get("annotations"),
+        **{key: _values(status[key]) for key in ("capacity", "allocatable") if status.get(key)},
+        **{key: _by_type(status[key]) for key in ("addresses", "conditions") if status.get(key)},
+    }
+
+
+def _values(resources: Mapping[str, Any]) -> Object:
+    # The API server writes quantities in its own way: 1024Mi becomes 1Gi.
+    return {key: value and _value(value) for key, value in resources.items()}
+
+
+def _value(text: str) -> Fraction | str:
+    try:
+        return quantity.parse(text)
+    except quantity.QuantityError:
+        return text
+
+
+def _by_type(items: Sequence[Mapping[str, Any]]) -> Object:
+    return {
+        item["type"]: {key: value for key, value in item.items() if not key.endswith("Time")}
+        for item in items
+    }
+
+
+def _holds(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(
+        _holds(have.get(key) or {}, value) if isinstance(value, Mapping) else have.get(key) == value
+        for key, value in wanted.items()
+    )
 
 
 def largest_annotation(inventory: Inventory) -> str:

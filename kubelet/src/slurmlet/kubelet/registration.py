@@ -48,7 +48,6 @@ class Registration:
     _jobs: Mapping[str, int] = field(default_factory=dict)
     _counted: int = 0
     _posted: float | None = None
-    _said: Object | None = None
 
     @property
     def path(self) -> str:
@@ -112,7 +111,6 @@ class Registration:
             log.warning("node %s is not there and is made", self.node.name)
             self.on_missing()
             live = await self.api.create("/api/v1/nodes", wanted)
-            self._said = None
         self._see(live)
         labels = nodes.metadata_patch(live, wanted)
         if labels:
@@ -134,9 +132,9 @@ class Registration:
             live, self.node, self.config, facts=facts, now=timestamp(time.time())
         )
         due = self._posted is None or now - self._posted > POST_SECONDS
-        if due or not _ready(live) or _lasting(patch) != self._said:
+        if due or nodes.differs(live, patch):
             await self.api.patch(f"{self.path}/status", patch, content_type=STRATEGIC)
-            self._posted, self._said = now, _lasting(patch)
+            self._posted = now
 
     def _see(self, live: Object | None) -> None:
         before = self.cordoned
@@ -152,12 +150,3 @@ class Registration:
 def _ready(live: Object) -> bool:
     conditions = (live.get("status") or {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
-
-
-def _lasting(patch: Object) -> Object:
-    """A status without its times."""
-    status = dict(patch["status"])
-    status["conditions"] = [
-        (item["type"], item["status"], item["message"]) for item in status["conditions"]
-    ]
-    return {**status, "annotations": patch["metadata"]["annotations"]}
