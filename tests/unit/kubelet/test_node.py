@@ -279,6 +279,35 @@ def test_the_node_of_a_partition_says_which_capacity_overlaps() -> None:
     assert "slurmlet.io/overlaps" not in patch_of({"status": {}})["metadata"]["annotations"]
 
 
+@pytest.mark.claim("V14")
+@pytest.mark.parametrize(("others", "names"), [(6, 16), (1000, 0)])
+def test_overlaps_of_a_large_site_are_short(others: int, names: int) -> None:
+    cpu, *_ = virtual_nodes(SITE)
+    partitions = ("cpu", *(f"partition{number:04}" for number in range(others)))
+    machines = {
+        f"node{number:04}": SlurmNode(
+            name=f"node{number:04}",
+            address="",
+            cpus=1,
+            memory=1,
+            usable=True,
+            partitions=partitions,
+        )
+        for number in range(3000 if names else 20)
+    }
+    found = Inventory(
+        nodes=machines, partitions={name: Partition(name=name) for name in partitions}
+    )
+    facts = Facts(inventory=found, agent="0.1.0")
+    patch: Any = node.status_patch({"status": {}}, cpu, SITE, facts=facts, now="")
+    # What all annotations of an object may have (apimachinery, TotalAnnotationSizeLimitB).
+    assert sum(map(len, patch["metadata"]["annotations"].values())) < 256 * 1024
+    told = json.loads(patch["metadata"]["annotations"]["slurmlet.io/overlaps"])
+    assert len(told) == others
+    more = f"and {len(machines) - names} more"
+    assert told["partition0003"] == [*list(machines)[:names], more]
+
+
 @pytest.mark.claim("V9")
 def test_labels_of_a_partitions_node_choose_it() -> None:
     cpu, _, _ = virtual_nodes(SITE)

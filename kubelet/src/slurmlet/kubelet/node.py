@@ -36,6 +36,11 @@ Object = dict[str, Any]
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 SLURM_CONDITION = "SlurmReachable"
+MAX_SHARED = 16
+"""Names of nodes that each overlap of partitions is told with: an object that has more than 256 KiB
+of annotations is refused, and a site may have thousands of nodes in each of its partitions."""
+MAX_OVERLAPS = 100
+"""Of more partitions each overlap is a number, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,7 @@ def status_patch(
     inventory = facts.inventory.of(node.partition)
     before = live.get("status") or {}
     overlapping = (
-        {OVERLAPS_ANNOTATION: _json(overlaps(facts.inventory, node.partition))}
+        {OVERLAPS_ANNOTATION: overlaps_annotation(facts.inventory, node.partition)}
         if node.partition
         else {}
     )
@@ -205,6 +210,19 @@ def partitions_annotation(inventory: Inventory) -> str:
             for name, partition in inventory.partitions.items()
         }
     )
+
+
+def overlaps_annotation(inventory: Inventory, partition: str) -> str:
+    """JSON: other partition → Slurm's nodes that are in this one, too; of many the first, and how
+    many more."""
+    found = overlaps(inventory, partition)
+    most = MAX_SHARED if len(found) <= MAX_OVERLAPS else 0
+    return _json({name: _first(shared, most) for name, shared in found.items()})
+
+
+def _first(names: Sequence[str], most: int) -> list[str]:
+    more = len(names) - most
+    return [*names[:most], f"and {more} more"] if more > 0 else list(names)
 
 
 def _limits(partition: Partition, *, nodes: int) -> Object:
