@@ -45,11 +45,11 @@ MAX_OVERLAPS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a node's status is made of. `inventory` is all that Slurm has, `jobs` counts those of
-    the node's pods by state, `problem` says why Slurm cannot be asked now, or is empty; `agent` and
-    `slurm` are releases."""
+    """What a node's status is made of. `inventory` is all that Slurm has, None while that is not
+    known, `jobs` counts those of the node's pods by state, `problem` says why Slurm cannot be asked
+    now, or is empty; `agent` and `slurm` are releases."""
 
-    inventory: Inventory
+    inventory: Inventory | None
     agent: str
     slurm: str = ""
     jobs: Mapping[str, int] = field(default_factory=dict)
@@ -106,43 +106,45 @@ def metadata_patch(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Object
 def status_patch(
     live: Mapping[str, Any], node: VirtualNode, config: Kubelet, *, facts: Facts, now: str
 ) -> Object:
-    """A strategic merge patch of the node's status.
+    """A strategic merge patch of the node's status. Before anything is known of Slurm, what an
+    earlier agent wrote of it stays.
 
     The node stays Ready while Slurm is silent: what runs goes on, and a node that is not Ready
     would take its pods out of every Service.
     """
-    inventory = facts.inventory.of(node.partition)
     before = live.get("status") or {}
-    overlapping = (
-        {OVERLAPS_ANNOTATION: overlaps_annotation(facts.inventory, node.partition)}
-        if node.partition
-        else {}
+    known = facts.inventory is not None or bool(before.get("capacity"))
+    conditions = _conditions(
+        live, slurm_problem=facts.problem, unready=_unready(known=known), now=now
     )
-    return {
-        "metadata": {
-            "annotations": {
-                **overlapping,
-                LARGEST_ANNOTATION: largest_annotation(inventory),
-                PARTITIONS_ANNOTATION: partitions_annotation(inventory),
-                SLURM_NODES_ANNOTATION: _json(states(inventory)),
-                JOBS_ANNOTATION: _json(facts.jobs),
-            }
-        },
+    patch: Object = {
+        "metadata": {},
         "status": {
-            "capacity": _replacing(before.get("capacity"), _resources(total(inventory), config)),
-            "allocatable": _replacing(
-                before.get("allocatable"), _resources(allocatable(inventory), config)
-            ),
             "addresses": [
                 {"type": "InternalIP", "address": config.address},
                 {"type": "Hostname", "address": node.name},
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
-            "nodeInfo": _info(facts),
-            "conditions": _conditions(
-                live, slurm_problem=facts.problem, ready=_ready(node, facts), now=now
-            ),
+            "nodeInfo": _info(facts, before.get("nodeInfo") or {}),
+            "conditions": conditions,
         },
+    }
+    if facts.inventory is not None:
+        own = facts.inventory.of(node.partition)
+        patch["metadata"]["annotations"] = _annotations(facts, facts.inventory, node.partition)
+        for key, size in (("capacity", total(own)), ("allocatable", allocatable(own))):
+            patch["status"][key] = _replacing(before.get(key), _resources(size, config))
+    return patch
+
+
+def _annotations(facts: Facts, inventory: Inventory, partition: str) -> dict[str, str]:
+    own = inventory.of(partition)
+    return {
+        **({OVERLAPS_ANNOTATION: overlaps_annotation(inventory, partition)} if partition else {}),
+        LARGEST_ANNOTATION: largest_annotation(own),
+        PARTITIONS_ANNOTATION: partitions_annotation(own),
+        SLURM_NODES_ANNOTATION: _json(states(own)),
+        JOBS_ANNOTATION: _json(facts.jobs),
     }
 
 
@@ -156,7 +158,7 @@ def _lasting(node: Mapping[str, Any]) -> Object:
     status = node.get("status") or {}
     return {
         **status,
-        "annotations": node["metadata"].get("annotations"),
+        "annotations": node["metadata"].get("annotations") or {},
         **{key: _values(status[key]) for key in ("capacity", "allocatable") if status.get(key)},
         **{key: _by_type(status[key]) for key in ("addresses", "conditions") if status.get(key)},
     }
@@ -267,13 +269,14 @@ def _replacing(before: Mapping[str, Any] | None, resources: Object) -> Object:
     return {**resources, **dict.fromkeys(gone)}
 
 
-def _info(facts: Facts) -> Object:
+def _info(facts: Facts, before: Mapping[str, Any]) -> Object:
+    runtime = f"slurm://{facts.slurm}" if facts.slurm else before.get("containerRuntimeVersion")
     return {
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "operatingSystem": "linux",
         "osImage": "Slurm cluster",
         "kernelVersion": platform.release(),
-        "containerRuntimeVersion": f"slurm://{facts.slurm or 'unknown'}",
+        "containerRuntimeVersion": runtime or "slurm://unknown",
         "kubeletVersion": f"v1.36.0-slurmlet-{facts.agent}",
         "kubeProxyVersion": "",
         "machineID": "",
@@ -282,21 +285,27 @@ def _info(facts: Facts) -> Object:
     }
 
 
-def _ready(node: VirtualNode, facts: Facts) -> str:
-    if node.partition and node.partition not in facts.inventory.partitions:
-        return f"the agent posts status, but Slurm has no partition {node.partition!r}"
-    return "the agent posts status"
+def _unready(*, known: bool) -> str:
+    """Why pods must not be bound to the node, or empty."""
+    if not known:
+        return "what Slurm has is not known yet; the node is ready when Slurm has answered once"
+    return ""
 
 
 def _conditions(
-    live: Mapping[str, Any], *, slurm_problem: str, ready: str, now: str
+    live: Mapping[str, Any], *, slurm_problem: str, unready: str, now: str
 ) -> list[Object]:
     before = {item["type"]: item for item in (live.get("status") or {}).get("conditions") or []}
     rows = [
         ("MemoryPressure", False, "SlurmHasMemory", "Slurm keeps jobs within their memory"),
         ("DiskPressure", False, "SlurmHasDisk", "Slurm watches the disks of its nodes"),
         ("PIDPressure", False, "SlurmHasPIDs", "Slurm keeps jobs apart in cgroups"),
-        ("Ready", True, "KubeletReady", ready),
+        (
+            "Ready",
+            not unready,
+            "KubeletNotReady" if unready else "KubeletReady",
+            unready or "the agent posts status",
+        ),
         (
             SLURM_CONDITION,
             not slurm_problem,

@@ -97,12 +97,9 @@ class Registration:
         Raises:
             ApiError, UnreachableError: the API server refused or did not answer.
         """
-        wanted = nodes.new_node(
-            self.node,
-            self.config,
-            cluster=self.cluster,
-            partition=self.survey.inventory.partitions.get(self.node.partition),
-        )
+        known = self.survey.looks > 0
+        partition = self.survey.inventory.partitions.get(self.node.partition)
+        wanted = nodes.new_node(self.node, self.config, cluster=self.cluster, partition=partition)
         try:
             live = await self.api.get(self.path)
         except ApiError as error:
@@ -115,14 +112,14 @@ class Registration:
         labels = nodes.metadata_patch(live, wanted)
         if labels:
             await self.api.patch(self.path, labels)
-        if not self.survey.looks:
-            # Nothing is known of Slurm yet: what an earlier agent wrote stays.
+        if not known and not self.survey.problem:
+            # Slurm was not asked yet.
             return
         if self._counted != self.survey.looks:
             self._jobs, self._counted = self.jobs(), self.survey.looks
         now = time.monotonic()
         facts = Facts(
-            inventory=self.survey.inventory,
+            inventory=self.survey.inventory if known else None,
             agent=self.release,
             slurm=self.survey.release,
             jobs=self._jobs,

@@ -33,7 +33,7 @@ class Survey:
     on_look: Callable[[], None]
     inventory: Inventory = field(default_factory=Inventory)
     release: str = ""
-    problem: str = "Slurm was not asked yet"
+    problem: str = ""
     looks: int = 0
     _empty_since: float | None = None
 
