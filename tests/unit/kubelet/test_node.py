@@ -338,10 +338,29 @@ def test_a_partition_that_is_not_the_default_any_more_loses_the_label() -> None:
     assert node.metadata_patch(live, unknown) is None, "before Slurm answers nothing is known"
 
 
-def test_the_node_of_a_partition_that_slurm_does_not_have_says_so() -> None:
-    *_, missing = virtual_nodes(SITE)
+@pytest.mark.claim("V9")
+def test_a_partition_that_slurm_does_not_have_any_more_attracts_no_pods() -> None:
+    """Slurm ends its jobs (slurmctld, reset_job_bitmaps), so that no pod there runs any more."""
+    cpu, _, missing = virtual_nodes(SITE)
+    default = Partition(name="cpu", default=True, max_minutes=30)
+    live = node.new_node(cpu, SITE, cluster="lab", partition=default)
+    wanted = node.new_node(cpu, SITE, cluster="lab")
+    assert node.metadata_patch(live, wanted, gone=True) == {
+        "metadata": {
+            "labels": {"slurmlet.io/default-partition": None, "slurmlet.io/max-time": None}
+        }
+    }
     facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
-    patch: Any = node.status_patch({"status": {}}, missing, SITE, facts=facts, now="")
+    for item, status in ((missing, "False"), (cpu, "True")):
+        patch: Any = node.status_patch(live, item, SITE, facts=facts, now="")
+        ready = next(row for row in patch["status"]["conditions"] if row["type"] == "Ready")
+        assert ready["status"] == status
+        live = merged(live, patch)
+        assert not node.differs(live, patch), "a node that is not ready is not written all the time"
+    patch = node.status_patch(live, missing, SITE, facts=facts, now="")
     assert patch["status"]["allocatable"]["cpu"] == "0"
-    ready = next(item for item in patch["status"]["conditions"] if item["type"] == "Ready")
-    assert ready["status"] == "True", "what runs goes on"
+    ready = next(row for row in patch["status"]["conditions"] if row["type"] == "Ready")
+    assert ready["message"] == (
+        "Slurm has no partition 'Big.Mem'; put it back into slurm.conf, or take it out of"
+        " kubelet.partitions"
+    )

@@ -93,13 +93,17 @@ def _partition_labels(partition: Partition) -> dict[str, str]:
     }
 
 
-def metadata_patch(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Object | None:
-    """A merge patch for labels that are missing or wrong, or None."""
+def metadata_patch(
+    live: Mapping[str, Any], wanted: Mapping[str, Any], *, gone: bool = False
+) -> Object | None:
+    """A merge patch for labels that are missing or wrong, or None. `gone` says that Slurm does not
+    have the node's partition."""
     have, want = live["metadata"].get("labels") or {}, wanted["metadata"]["labels"]
     labels = {key: value for key, value in want.items() if have.get(key) != value}
     # Another partition may be Slurm's default now; with its time limit a partition is known.
-    if DEFAULT_PARTITION_LABEL in have.keys() - want.keys() and MAX_TIME_LABEL in want:
-        labels[DEFAULT_PARTITION_LABEL] = None
+    if gone or MAX_TIME_LABEL in want:
+        facts = {MAX_TIME_LABEL, DEFAULT_PARTITION_LABEL}
+        labels |= dict.fromkeys(facts & have.keys() - want.keys())
     return {"metadata": {"labels": labels}} if labels else None
 
 
@@ -115,7 +119,7 @@ def status_patch(
     before = live.get("status") or {}
     known = facts.inventory is not None or bool(before.get("capacity"))
     conditions = _conditions(
-        live, slurm_problem=facts.problem, unready=_unready(known=known), now=now
+        live, slurm_problem=facts.problem, unready=_unready(node, facts, known=known), now=now
     )
     patch: Object = {
         "metadata": {},
@@ -285,11 +289,18 @@ def _info(facts: Facts, before: Mapping[str, Any]) -> Object:
     }
 
 
-def _unready(*, known: bool) -> str:
+def _unready(node: VirtualNode, facts: Facts, *, known: bool) -> str:
     """Why pods must not be bound to the node, or empty."""
     if not known:
         return "what Slurm has is not known yet; the node is ready when Slurm has answered once"
-    return ""
+    if facts.inventory is None or not node.partition:
+        return ""
+    if node.partition in facts.inventory.partitions:
+        return ""
+    return (
+        f"Slurm has no partition {node.partition!r}; put it back into slurm.conf, or take it out of"
+        " kubelet.partitions"
+    )
 
 
 def _conditions(

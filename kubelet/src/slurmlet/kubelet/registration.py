@@ -109,7 +109,8 @@ class Registration:
             self.on_missing()
             live = await self.api.create("/api/v1/nodes", wanted)
         self._see(live)
-        labels = nodes.metadata_patch(live, wanted)
+        gone = known and bool(self.node.partition) and partition is None
+        labels = nodes.metadata_patch(live, wanted, gone=gone)
         if labels:
             await self.api.patch(self.path, labels)
         if not known and not self.survey.problem:
