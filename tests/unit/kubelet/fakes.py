@@ -87,7 +87,8 @@ class FakeSlurm:
     """Answers squeue, sacct, sinfo and scontrol as Slurm 24.11 prints them; `silent` makes them
     fail. `nodes` are sinfo's lines, `details` and `limits` scontrol's words on nodes and partitions
     where something else is needed than what follows from them; `release` is what `sinfo -V` says,
-    None that it fails."""
+    None that it fails. `private` is PrivateData in slurm.conf, `level` the AdminLevel of who asks,
+    None that the accounting does not answer."""
 
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
@@ -96,6 +97,8 @@ class FakeSlurm:
     details: str | None = None
     limits: str | None = None
     release: str | None = "slurm 24.11.5\n"
+    private: str = "none"
+    level: str | None = "None"
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))
@@ -103,6 +106,12 @@ class FakeSlurm:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
             return self._version() if argv[1] == "-V" else self.nodes
+        if argv[0] == "scontrol" and argv[-1] == "config":
+            return f"PrivateData             = {self.private}\n"
+        if argv[0] == "sacctmgr":
+            if self.level is None:
+                raise CommandError("sacctmgr: exit code 1: no slurmdbd")
+            return f"{self.level}\n"
         if argv[0] == "scontrol" and argv[-1] == "node":
             return details_of(self.nodes) if self.details is None else self.details
         if argv[0] == "scontrol":
@@ -112,7 +121,9 @@ class FakeSlurm:
             raise CommandError(
                 f"squeue: exit code 1: squeue: error: Invalid job id: {malformed[0]}"
             )
-        chosen = [number for number in self._chosen(argv) if number in self.jobs]
+        known = [number for number in self._chosen(argv) if number in self.jobs]
+        blind = argv[0] == "squeue" and "jobs" in self.private and self.level != "Operator"
+        chosen = [] if blind else known
         if argv[0] == "sacct":
             return "".join(self._past(number) for number in chosen)
         live = [number for number in chosen if not self.jobs[number].forgotten]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
 
+from slurmlet.kubelet.slurm import privacy
 from slurmlet.kubelet.slurm.process import CommandError, Commands
 from slurmlet.kubelet.slurm.query import _LIVE, _PAST, JobFacts, Slurm, _live_job, _past_job
 
@@ -64,6 +65,36 @@ async def test_silence_is_not_absence() -> None:
         await Slurm(fake.run).past([5])
     with pytest.raises(CommandError):
         await Slurm(fake.run).named(user="alice", name="x")
+
+
+@pytest.mark.parametrize("level", ["None", "", None])
+async def test_a_hidden_job_is_not_absent(level: str | None) -> None:
+    """PrivateData=jobs: to squeue another user's job is an invalid job id."""
+    slurm = Slurm(FakeSlurm(jobs={5: FakeJob()}, private="accounts,jobs,usage", level=level).run)
+    with pytest.raises(CommandError, match="sacctmgr"):
+        await slurm.named(user="alice", name="web")
+    slurm = Slurm(FakeSlurm(jobs={5: FakeJob()}, private="jobs").run)
+    assert "set AdminLevel=Operator" in await slurm.hidden()
+    with pytest.raises(CommandError, match="PrivateData=jobs"):
+        await slurm.live([5])
+
+
+async def test_an_operator_sees_what_is_hidden_also_while_the_accounting_is_away() -> None:
+    fake = FakeSlurm(jobs={5: FakeJob()}, private="jobs", level="Operator")
+    slurm = Slurm(fake.run)
+    assert await slurm.hidden() == ""
+    assert list(await slurm.live([5, 6])) == [5]
+    fake.level = None
+    assert await slurm.hidden() == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "hides"),
+    [("none", False), ("(null)", False), ("jobs", True), ("accounts,jobs", True), ("usage", False)],
+)
+def test_private_jobs_are_read_in_the_configuration(said: str, hides: bool) -> None:
+    config = f"PriorityType            = priority/multifactor\nPrivateData             = {said}\n"
+    assert privacy.hides_jobs(config) is hides
 
 
 async def test_accounting_tells_exit_codes() -> None:

@@ -77,6 +77,19 @@ async def test_an_empty_list_is_believed_when_it_lasts(clock: FORWARD) -> None:
     assert not found.problem
 
 
+async def test_hidden_jobs_are_said_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    slurm = FakeSlurm(private="jobs")
+    found = survey(slurm)
+    for _ in range(2):
+        await found.look()
+    assert found.problem.endswith("set AdminLevel=Operator")
+    assert [item.message for item in caplog.records if item.levelname == "ERROR"] == [found.problem]
+    assert list(found.inventory.nodes) == ["c1"]
+    slurm.level = "Operator"
+    await found.look()
+    assert not found.problem
+
+
 @pytest.mark.claim("V5")
 async def test_silence_in_between_makes_an_empty_list_less_credible(clock: FORWARD) -> None:
     slurm = FakeSlurm()

@@ -26,8 +26,9 @@ MAX_PROBLEM = 300
 @dataclass(slots=True, kw_only=True)
 class Survey:
     """`inventory` is what Slurm has as far as is known, `release` its release, empty while it is
-    unknown. `problem` says why the last look told nothing, or is empty. `looks` counts those that
-    told something: before the first nothing is known. `on_look` is called after each."""
+    unknown. `problem` says why the last look told nothing, or that Slurm hides jobs, or is empty.
+    `looks` counts those that told something: before the first nothing is known. `on_look` is called
+    after each."""
 
     slurm: Slurm
     on_look: Callable[[], None]
@@ -47,6 +48,7 @@ class Survey:
     async def look(self) -> None:
         """Ask once. Silence, garbage and an empty list keep what is known."""
         try:
+            hidden = await self.slurm.hidden()
             found = await self.slurm.inventory()
         except CommandError as error:
             self._empty_since = None
@@ -56,8 +58,10 @@ class Survey:
             self._failed("sinfo lists no nodes")
             return
         self.inventory, self.release = found, await self._release()
-        self.problem = ""
         self.looks += 1
+        if hidden and hidden != self.problem:
+            log.error("%s", hidden)
+        self.problem = hidden
 
     async def _release(self) -> str:
         """It is shown and no more: what is known of nodes does not hang on it."""

@@ -5,11 +5,14 @@ forge lines), except the comment of one job, which is asked for alone and compar
 administrator can write stands in scontrol's words on nodes only (`inventory`).
 """
 
+import os
+import pwd
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from slurmlet.kubelet.slurm import privacy
 from slurmlet.kubelet.slurm.capacity import Inventory
 from slurmlet.kubelet.slurm.inventory import NODE_FIELDS, InventoryError, parse
 from slurmlet.kubelet.slurm.process import CommandError, Run
@@ -53,16 +56,38 @@ class Slurm:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._hidden: str | None = None
+
+    async def hidden(self) -> str:
+        """Why the jobs of users are hidden from the agent, with the remedy, or empty. While they
+        are, no job that was asked for is absent: what is not seen is an error.
+
+        Raises:
+            CommandError: it is not known.
+        """
+        user, found = _own_name(), ""
+        if privacy.hides_jobs(await self._run(["scontrol", "show", "config"])):
+            try:
+                level = await self._run(privacy.level_argv(user))
+            except CommandError:
+                if self._hidden is None:
+                    raise
+                # The accounting is away, and slurmctld goes on with what it knows.
+                return self._hidden
+            found = "" if privacy.sees_all(level) else privacy.problem(user)
+        self._hidden = found
+        return found
 
     async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
         """Those of the jobs that slurmctld still knows, ended ones included; what cannot be the
         number of a job is not asked for.
 
         Raises:
-            CommandError: slurmctld did not answer.
+            CommandError: slurmctld did not answer, or it hides jobs and one of these was not seen.
         """
+        wanted = sorted(job_id for job_id in set(ids) if 0 < job_id <= _MAX_JOB)
         found: dict[int, JobFacts] = {}
-        for part in _parts(sorted(job_id for job_id in set(ids) if 0 < job_id <= _MAX_JOB)):
+        for part in _parts(wanted):
             # squeue fails for a single unknown id, but not for one of several.
             padded = part if len(part) > 1 else part * 2
             text = ",".join(map(str, padded))
@@ -73,6 +98,8 @@ class Slurm:
                     raise
                 continue
             found.update({job.job_id: job for job in map(_live_job, out.splitlines()) if job})
+        if self._hidden and len(found) < len(wanted):
+            raise CommandError(self._hidden)
         return found
 
     async def past(self, ids: Iterable[int]) -> dict[int, JobFacts]:
@@ -92,11 +119,17 @@ class Slurm:
         """The jobs of a user under a name, ended ones included, that slurmctld still knows.
 
         Raises:
-            CommandError: slurmctld did not answer.
+            CommandError: slurmctld did not answer, or hides jobs.
         """
         argv = [*_SQUEUE, "-u", user, "--name", name, "-o", _LIVE]
         out = await self._run(argv)
-        return [job for job in map(_live_job, out.splitlines()) if job]
+        found = [job for job in map(_live_job, out.splitlines()) if job]
+        if not found:
+            # Before a pod gets a second job this must be known, also right after a start.
+            hidden = await self.hidden() if self._hidden is None else self._hidden
+            if hidden:
+                raise CommandError(hidden)
+        return found
 
     async def past_named(self, *, user: str, name: str, since: int) -> list[JobFacts]:
         """The jobs of a user under a name that began after `since` (seconds since the epoch), from
@@ -147,6 +180,14 @@ class Slurm:
         if match is None:
             raise CommandError(f"sinfo -V: no release in {said[:80]!r}")
         return match[1]
+
+
+def _own_name() -> str:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _parts(ids: Sequence[int]) -> Iterable[list[int]]:
