@@ -246,6 +246,16 @@ def test_what_can_be_no_nodes_of_partitions_is_said_at_the_start(
     assert said in "\n".join(problems(replace(SITE, **changes)))
 
 
+@pytest.mark.claim("V13")
+@pytest.mark.parametrize("name", ["Slurm_HPC", "a" * 60, "", "-slurm"])
+def test_a_name_that_no_node_can_have_is_said_at_the_start(name: str) -> None:
+    for config in (CONFIG, SITE):
+        (found,) = problems(replace(config, node_name=name))
+        start = f"kubelet.node_name: {name!r} is no DNS name of at most 52 characters"
+        assert found.startswith(start)
+    assert problems(replace(CONFIG, node_name="slurm.hpc")) == []
+
+
 @given(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=50), max_size=5))
 def test_nodes_of_partitions_that_are_taken_have_names_of_their_own(names: list[str]) -> None:
     config = replace(SITE, partitions=tuple(names))
