@@ -177,6 +177,20 @@ async def test_a_cordon_is_seen_in_the_object_and_in_the_watch(site: Site) -> No
     assert site.node.cordoned is None
 
 
+@pytest.mark.claim("V8")
+async def test_a_cordoned_node_that_is_deleted_lets_pods_go_on_at_once(site: Site) -> None:
+    await site.look()
+    site.live()["spec"] = {"unschedulable": True}
+    await site.node.post()
+    site.node.changed("slurm", site.live(), None)
+    del site.api.objects[NODE]
+    assert "recovery" not in site.calls
+    await site.node.post()
+    assert site.calls == ["missing", "missing", "recovery"]
+    await site.node.post()
+    assert site.calls[3:] == []
+
+
 @pytest.mark.claim("V7")
 async def test_the_watch_brings_a_deleted_node_back(site: Site) -> None:
     keeping = asyncio.create_task(site.node._keep())

@@ -44,6 +44,8 @@ class Registration:
     on_recovery: Callable[[], None]
     cordoned: bool | None = None
     """None while nobody knows."""
+    _held: bool = False
+    """Whether the node was cordoned when it was last there: a new object is not."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _jobs: Mapping[str, int] = field(default_factory=dict)
     _counted: int = 0
@@ -135,12 +137,12 @@ class Registration:
             self._posted = now
 
     def _see(self, live: Object | None) -> None:
-        before = self.cordoned
         if live is None:
             self.cordoned = None
             return
-        self.cordoned = bool((live.get("spec") or {}).get("unschedulable"))
-        if before and not self.cordoned:
+        held, self._held = self._held, bool((live.get("spec") or {}).get("unschedulable"))
+        self.cordoned = self._held
+        if held and not self.cordoned:
             log.info("node %s is cordoned no more", self.node.name)
             self.on_recovery()
 
