@@ -90,8 +90,10 @@ class Registration:
                 log.warning("node %s is not up to date: %s", self.node.name, error)
                 failed = True
             await asyncio.sleep(SPACING_SECONDS)
+            # Python 3.11's wait_for forgets a cancellation that comes together with what it awaits.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS - SPACING_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS - SPACING_SECONDS):
+                    await self._wake.wait()
 
     async def post(self) -> None:
         """Write what is missing from the node object, and make it if it is not there.
