@@ -49,9 +49,11 @@ async def api(config: Kubelet) -> AsyncIterator[Api]:
         yield found
 
 
-async def registration(api: Api, config: Kubelet, said: list[str]) -> Registration:
+async def registration(
+    api: Api, config: Kubelet, said: list[str], *, slurm: FakeSlurm | None = None
+) -> Registration:
     """Of a cluster that Slurm was asked of."""
-    survey = Survey(slurm=Slurm(FakeSlurm().run), on_look=lambda: None)
+    survey = Survey(slurm=Slurm((slurm or FakeSlurm()).run), on_look=lambda: None)
     await survey.look()
     (node,) = virtual_nodes(config)
     return Registration(
@@ -133,6 +135,44 @@ def test_the_node_registers(node: Registration, kubectl: Kubectl) -> None:
     assert ready["status"] == "True"
     taints = {(item["key"], item["effect"]) for item in found["spec"]["taints"]}
     assert ("slurmlet.io/slurm", "NoSchedule") in taints
+
+
+@pytest.mark.claim("V1")
+async def test_devices_of_drained_nodes_are_taken_back(
+    api: Api, config: Kubelet, kubectl: Kubectl
+) -> None:
+    slurm = FakeSlurm(nodes="c1|cpu*|4|8000|idle|10.77.0.11|c1|gpu:4|\n")
+    found = await registration(api, config, [], slurm=slurm)
+    for state, devices in (("idle", "4"), ("idle+drain", None), ("idle", "4")):
+        slurm.nodes = f"c1|cpu*|4|8000|{state}|10.77.0.11|c1|gpu:4|\n"
+        await found.survey.look()
+        await found.post()
+        status = json.loads(kubectl("admin", "get", "node", "slurm", "-o", "json"))["status"]
+        assert status["allocatable"].get("nvidia.com/gpu") == devices
+        assert status["capacity"]["nvidia.com/gpu"] == "4"
+
+
+async def test_what_somebody_wrote_on_the_node_does_not_last(
+    node: Registration, kubectl: Kubectl
+) -> None:
+    def found() -> Any:
+        return json.loads(kubectl("admin", "get", "node", "slurm", "-o", "json"))
+
+    before = found()
+    await node.post()
+    assert found() == before, "the API server's own way to write is no change"
+    changes = {
+        "metadata": {"annotations": {"slurmlet.io/largest": "{}"}},
+        "status": {"capacity": {"cpu": "999"}},
+    }
+    kubectl(
+        *("admin", "patch", "node", "slurm", "--subresource=status", "--type=merge"),
+        *("-p", json.dumps(changes)),
+    )
+    await node.post()
+    after = found()
+    assert after["status"]["capacity"] == before["status"]["capacity"]
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
 
 
 @pytest.fixture

@@ -181,6 +181,29 @@ async def test_a_deleted_node_comes_back_and_its_pods_jobs_are_left_alone(
 
 
 @pytest.mark.claim("V9")
+async def test_the_node_of_a_partition_that_is_removed_takes_no_pods(
+    site: Site, kubectl: Kubectl
+) -> None:
+    await node_of(kubectl, "slurm-cpu")
+    both, debug = NODES, "".join(line for line in NODES.splitlines(True) if "|debug|" in line)
+    for nodes, ready, default in ((debug, "False", None), (both, "True", "true")):
+        site.slurm.nodes = nodes
+        await site.agent._survey.look()
+        site.agent._looked()
+        deadline = time.monotonic() + 15
+        while True:
+            arguments = ("get", "node", "slurm-cpu", "-o", "json")
+            found = json.loads(await asyncio.to_thread(kubectl, "admin", *arguments))
+            told = {item["type"]: item for item in found["status"]["conditions"]}["Ready"]
+            label = found["metadata"]["labels"].get("slurmlet.io/default-partition")
+            if (told["status"], label) == (ready, default):
+                break
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert ("Slurm has no partition 'cpu'" in told["message"]) == (ready == "False")
+
+
+@pytest.mark.claim("V9")
 async def test_jobs_of_a_node_that_is_not_served_are_left_alone(
     config: Kubelet, site: Site, kubectl: Kubectl, caplog: pytest.LogCaptureFixture
 ) -> None:

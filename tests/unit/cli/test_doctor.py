@@ -45,6 +45,17 @@ def test_what_slurmd_found_is_told_and_a_silent_slurmctld_is_no_proof() -> None:
     assert not second.problem
 
 
+def test_jobs_that_are_hidden_from_the_agent_are_told() -> None:
+    hiding = f"{GOOD}PrivateData             = accounts,jobs\n"
+    (finding,) = slurm.privacy(hiding, user="slurmlet", level="None\n")
+    assert finding.problem
+    assert finding.text.endswith("sacctmgr modify user slurmlet set AdminLevel=Operator")
+    (unknown,) = slurm.privacy(hiding, user="slurmlet", level=None)
+    assert not unknown.problem
+    assert slurm.privacy(hiding, user="slurmlet", level="Operator\n") == []
+    assert slurm.privacy(GOOD, user="slurmlet", level="None\n") == []
+
+
 @contextmanager
 def answering(*, code: int, records: int) -> Iterator[int]:
     """A DNS server that gives one answer; its port."""

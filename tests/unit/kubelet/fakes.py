@@ -86,7 +86,8 @@ def inventory_of(listed: str) -> Inventory:
 
 @dataclass
 class FakeJob:
-    """A job in the fake Slurm. `forgotten` says that only the accounting knows it."""
+    """A job in the fake Slurm. `forgotten` says that only the accounting knows it, `hidden` that
+    its partition is hidden from who asks."""
 
     state: str = "PENDING"
     uid: int = 1001
@@ -97,13 +98,16 @@ class FakeJob:
     started: int = 1_767_225_600
     exit_code: str = "0:0"
     forgotten: bool = False
+    hidden: bool = False
 
 
 @dataclass
 class FakeSlurm:
     """Answers squeue, sacct, sinfo and scontrol as Slurm 24.11 prints them; `silent` makes them
     fail. `nodes` are sinfo's lines, `details` and `limits` scontrol's words on nodes and partitions
-    where something else is needed than what follows from them, `settings` those on slurm.conf."""
+    where something else is needed than what follows from them, `settings` those on slurm.conf.
+    `release` is what `sinfo -V` says, None that it fails; `private` is PrivateData in slurm.conf,
+    `level` the AdminLevel of who asks, None that the accounting does not answer."""
 
     jobs: dict[int, FakeJob] = field(default_factory=dict)
     calls: list[list[str]] = field(default_factory=list)
@@ -112,17 +116,24 @@ class FakeSlurm:
     details: str | None = None
     limits: str | None = None
     settings: str = field(default_factory=settings_of)
+    release: str | None = "slurm 24.11.5\n"
+    private: str = "none"
+    level: str | None = "None"
 
     async def run(self, argv: Sequence[str]) -> str:
         self.calls.append(list(argv))
         if self.silent:
             raise CommandError(f"{argv[0]}: no answer in 30 s")
         if argv[0] == "sinfo":
-            return "slurm 24.11.5\n" if argv[1] == "-V" else self.nodes
+            return self._version() if argv[1] == "-V" else self.nodes
+        if argv[0] == "sacctmgr":
+            if self.level is None:
+                raise CommandError("sacctmgr: exit code 1: no slurmdbd")
+            return f"{self.level}\n"
         if argv[0] == "scontrol" and argv[-1] == "node":
             return details_of(self.nodes) if self.details is None else self.details
         if argv[0] == "scontrol" and argv[-1] == "config":
-            return self.settings
+            return f"{self.settings}PrivateData             = {self.private}\n"
         if argv[0] == "scontrol":
             return limits_of(self.nodes) if self.limits is None else self.limits
         malformed = [number for number in self._chosen(argv) if not 0 < number < 2**31]
@@ -130,7 +141,9 @@ class FakeSlurm:
             raise CommandError(
                 f"squeue: exit code 1: squeue: error: Invalid job id: {malformed[0]}"
             )
-        chosen = [number for number in self._chosen(argv) if number in self.jobs]
+        known = [number for number in self._chosen(argv) if number in self.jobs]
+        blind = argv[0] == "squeue" and "jobs" in self.private and self.level != "Operator"
+        chosen = [] if blind else known
         if argv[0] == "sacct":
             return "".join(self._past(number) for number in chosen)
         live = [number for number in chosen if not self.jobs[number].forgotten]
@@ -142,11 +155,22 @@ class FakeSlurm:
             return "".join(f"{self.jobs[number].comment}\n" for number in live)
         return "".join(self._live(number) for number in live)
 
+    def _version(self) -> str:
+        if self.release is None:
+            raise CommandError("sinfo: exit code 1: ")
+        return self.release
+
     def _chosen(self, argv: Sequence[str]) -> list[int]:
         if "-j" in argv:
             return sorted({int(word) for word in argv[list(argv).index("-j") + 1].split(",")})
         name = argv[list(argv).index("--name") + 1]
-        return [number for number, job in self.jobs.items() if job.name == name]
+        # squeue -j shows what is hidden, --name does not (slurm, src/squeue/squeue.c).
+        sees_all = argv[0] == "sacct" or "-a" in argv
+        return [
+            number
+            for number, job in self.jobs.items()
+            if job.name == name and (sees_all or not job.hidden)
+        ]
 
     def _live(self, number: int) -> str:
         job = self.jobs[number]

@@ -141,3 +141,17 @@ async def test_a_hello_soon_after_a_question_is_judged_at_once() -> None:
         running.cancel()
     assert job is not None
     assert job.state == "RUNNING"
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_watch_that_is_told_something_while_it_is_stopped_stops(steps: int) -> None:
+    watch, _ = watch_of(FakeSlurm())
+    running = asyncio.create_task(watch.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    watch.poke()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=5)
+    assert done

@@ -75,6 +75,19 @@ def test_what_is_down_is_not_allocatable() -> None:
     assert status["allocatable"]["nvidia.com/gpu"] == "6"
 
 
+@pytest.mark.claim("V1")
+def test_devices_that_no_job_may_have_now_are_taken_back() -> None:
+    live: dict[str, Any] = {"status": {}}
+    live = merged(live, patch_of(live))
+    drained = inventory_of(SINFO.replace("|idle|", "|idle+drain|").replace("+planned", "+drain"))
+    live = merged(live, patch_of(live, inventory=drained))
+    assert live["status"]["capacity"]["nvidia.com/gpu"] == "6"
+    assert "nvidia.com/gpu" not in live["status"]["allocatable"]
+    removed = inventory_of("c2|cpu*|8|16000|idle|c2.site|c2|(null)|\n")
+    live = merged(live, patch_of(live, inventory=removed))
+    assert live["status"]["capacity"].keys() == {"cpu", "memory", "pods"}
+
+
 def test_the_largest_nodes_of_each_partition() -> None:
     told = annotation("largest")
     assert told["cpu"] == [
@@ -133,6 +146,36 @@ def test_transition_times_stay_while_nothing_changes() -> None:
     later = patch_of(live, now="2026-01-01T01:00:00Z")["status"]["conditions"]
     assert {item["lastTransitionTime"] for item in later} == {"2026-01-01T00:00:00Z"}
     assert {item["lastHeartbeatTime"] for item in later} == {"2026-01-01T01:00:00Z"}
+
+
+@pytest.mark.claim("V1")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"annotations": {"slurmlet.io/largest": "{}"}}},
+        {"metadata": {"annotations": {"slurmlet.io/jobs": None}}},
+        {"status": {"capacity": {"cpu": "999"}}},
+        {"status": {"allocatable": {"memory": None}}},
+        {"status": {"allocatable": {"example.com/dongle": "1"}}},
+        {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+        {"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}},
+        {"status": {"nodeInfo": {"osImage": "other"}}},
+        {"status": {"addresses": []}},
+    ],
+)
+def test_what_somebody_changed_is_put_right(change: dict[str, Any]) -> None:
+    live = merged({"metadata": {}}, patch_of({"status": {}}))
+    assert not node.differs(live, patch_of(live, now="2026-01-01T01:00:00Z"))
+    changed = merged(live, change)
+    repair = patch_of(changed)
+    assert node.differs(changed, repair)
+    assert not node.differs(merged(changed, repair), repair)
+
+
+def test_quantities_as_the_api_server_writes_them_are_the_same() -> None:
+    live = merged({"metadata": {}}, patch_of({"status": {}}))
+    theirs = {"status": {"capacity": {"cpu": "76e0", "memory": "562036736000"}}}
+    assert not node.differs(merged(live, theirs), patch_of(live))
 
 
 def test_registration_has_the_taint_unless_it_is_off() -> None:
@@ -217,6 +260,16 @@ def test_what_can_be_no_nodes_of_partitions_is_said_at_the_start(
     assert said in "\n".join(problems(replace(SITE, **changes)))
 
 
+@pytest.mark.claim("V13")
+@pytest.mark.parametrize("name", ["Slurm_HPC", "a" * 60, "", "-slurm"])
+def test_a_name_that_no_node_can_have_is_said_at_the_start(name: str) -> None:
+    for config in (CONFIG, SITE):
+        (found,) = problems(replace(config, node_name=name))
+        start = f"kubelet.node_name: {name!r} is no DNS name of at most 52 characters"
+        assert found.startswith(start)
+    assert problems(replace(CONFIG, node_name="slurm.hpc")) == []
+
+
 @given(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=50), max_size=5))
 def test_nodes_of_partitions_that_are_taken_have_names_of_their_own(names: list[str]) -> None:
     config = replace(SITE, partitions=tuple(names))
@@ -250,6 +303,35 @@ def test_the_node_of_a_partition_says_which_capacity_overlaps() -> None:
     assert "slurmlet.io/overlaps" not in patch_of({"status": {}})["metadata"]["annotations"]
 
 
+@pytest.mark.claim("V14")
+@pytest.mark.parametrize(("others", "names"), [(6, 16), (1000, 0)])
+def test_overlaps_of_a_large_site_are_short(others: int, names: int) -> None:
+    cpu, *_ = virtual_nodes(SITE)
+    partitions = ("cpu", *(f"partition{number:04}" for number in range(others)))
+    machines = {
+        f"node{number:04}": SlurmNode(
+            name=f"node{number:04}",
+            address="",
+            cpus=1,
+            memory=1,
+            usable=True,
+            partitions=partitions,
+        )
+        for number in range(3000 if names else 20)
+    }
+    found = Inventory(
+        nodes=machines, partitions={name: Partition(name=name) for name in partitions}
+    )
+    facts = Facts(inventory=found, agent="0.1.0")
+    patch: Any = node.status_patch({"status": {}}, cpu, SITE, facts=facts, now="")
+    # What all annotations of an object may have (apimachinery, TotalAnnotationSizeLimitB).
+    assert sum(map(len, patch["metadata"]["annotations"].values())) < 256 * 1024
+    told = json.loads(patch["metadata"]["annotations"]["slurmlet.io/overlaps"])
+    assert len(told) == others
+    more = f"and {len(machines) - names} more"
+    assert told["partition0003"] == [*list(machines)[:names], more]
+
+
 @pytest.mark.claim("V9")
 def test_labels_of_a_partitions_node_choose_it() -> None:
     cpu, _, _ = virtual_nodes(SITE)
@@ -280,11 +362,29 @@ def test_a_partition_that_is_not_the_default_any_more_loses_the_label() -> None:
     assert node.metadata_patch(live, unknown) is None, "before Slurm answers nothing is known"
 
 
-def test_the_node_of_a_partition_that_slurm_does_not_have_says_so() -> None:
-    *_, missing = virtual_nodes(SITE)
+@pytest.mark.claim("V9")
+def test_a_partition_that_slurm_does_not_have_any_more_attracts_no_pods() -> None:
+    """Slurm ends its jobs (slurmctld, reset_job_bitmaps), so that no pod there runs any more."""
+    cpu, _, missing = virtual_nodes(SITE)
+    default = Partition(name="cpu", default=True, max_minutes=30)
+    live = node.new_node(cpu, SITE, cluster="lab", partition=default)
+    wanted = node.new_node(cpu, SITE, cluster="lab")
+    assert node.metadata_patch(live, wanted, gone=True) == {
+        "metadata": {
+            "labels": {"slurmlet.io/default-partition": None, "slurmlet.io/max-time": None}
+        }
+    }
     facts = Facts(inventory=inventory_of(SINFO), agent="0.1.0")
-    patch: Any = node.status_patch({"status": {}}, missing, SITE, facts=facts, now="")
+    for item, status in ((missing, "False"), (cpu, "True")):
+        patch: Any = node.status_patch(live, item, SITE, facts=facts, now="")
+        ready = next(row for row in patch["status"]["conditions"] if row["type"] == "Ready")
+        assert ready["status"] == status
+        live = merged(live, patch)
+        assert not node.differs(live, patch), "a node that is not ready is not written all the time"
+    patch = node.status_patch(live, missing, SITE, facts=facts, now="")
     assert patch["status"]["allocatable"]["cpu"] == "0"
-    ready = next(item for item in patch["status"]["conditions"] if item["type"] == "Ready")
-    assert ready["status"] == "True", "what runs goes on"
-    assert ready["message"].endswith("Slurm has no partition 'Big.Mem'")
+    ready = next(row for row in patch["status"]["conditions"] if row["type"] == "Ready")
+    assert ready["message"] == (
+        "Slurm has no partition 'Big.Mem'; put it back into slurm.conf, or take it out of"
+        " kubelet.partitions"
+    )

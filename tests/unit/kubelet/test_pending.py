@@ -54,6 +54,15 @@ def test_a_start_that_moves_by_seconds_writes_nothing() -> None:
 
 
 @pytest.mark.claim("Q7")
+@pytest.mark.parametrize("start", [253_402_300_741, 253_402_300_799, 2**40, 2**63, 2**70])
+def test_a_start_beyond_all_dates_is_not_told(start: int) -> None:
+    """sbatch --begin takes any year, and a pod without a reason would hang unseen."""
+    live, _ = seen(pod(), replace(JOB, started=start, reason="BeginTime"))
+    assert main(live)["message"].startswith("Slurm job 7 waits: BeginTime: ")
+    assert not start_of(live)
+
+
+@pytest.mark.claim("Q7")
 def test_a_start_far_away_may_move_further() -> None:
     week = 7 * 24 * 3600
     live, _ = seen(pod(), replace(JOB, started=NOW + week))

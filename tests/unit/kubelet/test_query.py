@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kubelet.fakes import FakeJob, FakeSlurm
 
+from slurmlet.kubelet.slurm import privacy
 from slurmlet.kubelet.slurm.process import CommandError, Commands
 from slurmlet.kubelet.slurm.query import _LIVE, _PAST, JobFacts, Slurm, _live_job, _past_job
 
@@ -66,6 +67,36 @@ async def test_silence_is_not_absence() -> None:
         await Slurm(fake.run).named(user="alice", name="x")
 
 
+@pytest.mark.parametrize("level", ["None", "", None])
+async def test_a_hidden_job_is_not_absent(level: str | None) -> None:
+    """PrivateData=jobs: to squeue another user's job is an invalid job id."""
+    slurm = Slurm(FakeSlurm(jobs={5: FakeJob()}, private="accounts,jobs,usage", level=level).run)
+    with pytest.raises(CommandError, match="sacctmgr"):
+        await slurm.named(user="alice", name="web")
+    slurm = Slurm(FakeSlurm(jobs={5: FakeJob()}, private="jobs").run)
+    assert "set AdminLevel=Operator" in await slurm.hidden()
+    with pytest.raises(CommandError, match="PrivateData=jobs"):
+        await slurm.live([5])
+
+
+async def test_an_operator_sees_what_is_hidden_also_while_the_accounting_is_away() -> None:
+    fake = FakeSlurm(jobs={5: FakeJob()}, private="jobs", level="Operator")
+    slurm = Slurm(fake.run)
+    assert await slurm.hidden() == ""
+    assert list(await slurm.live([5, 6])) == [5]
+    fake.level = None
+    assert await slurm.hidden() == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "hides"),
+    [("none", False), ("(null)", False), ("jobs", True), ("accounts,jobs", True), ("usage", False)],
+)
+def test_private_jobs_are_read_in_the_configuration(said: str, hides: bool) -> None:
+    config = f"PriorityType            = priority/multifactor\nPrivateData             = {said}\n"
+    assert privacy.hides_jobs(config) is hides
+
+
 async def test_accounting_tells_exit_codes() -> None:
     jobs = {
         1: FakeJob(state="FAILED", exit_code="7:0"),
@@ -89,6 +120,14 @@ def test_no_line_crashes_the_parsers(line: str) -> None:
     for parse in (_live_job, _past_job):
         job = parse(line)
         assert job is None or job.job_id >= 0
+
+
+@pytest.mark.parametrize("start", ["253402300799", "9" * 20, "9" * 5000, "0", "N/A"])
+def test_a_start_that_is_no_date_is_none(start: str) -> None:
+    """253402300799 is a second before the year 10000, and times of pods are full minutes."""
+    job = _live_job(f"7|PENDING|1001||{start}|BeginTime")
+    assert job is not None
+    assert job.started is None
 
 
 def test_other_kinds_of_jobs_are_not_ours() -> None:

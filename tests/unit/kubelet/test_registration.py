@@ -1,6 +1,7 @@
 """The node object is kept there, and its pods are looked at again after an outage."""
 
 import asyncio
+import copy
 import json
 from typing import Any
 
@@ -86,13 +87,56 @@ async def test_more_nodes_are_told_at_once(site: Site) -> None:
     assert site.live()["status"]["capacity"]["cpu"] == "12"
 
 
+@pytest.mark.claim("V1")
+async def test_what_somebody_wrote_on_the_node_does_not_last(site: Site) -> None:
+    await site.look()
+    site.live()["metadata"]["annotations"]["slurmlet.io/largest"] = "{}"
+    site.live()["status"]["capacity"]["cpu"] = "999"
+    await site.node.post()
+    assert json.loads(site.live()["metadata"]["annotations"]["slurmlet.io/largest"])["cpu"]
+    assert site.live()["status"]["capacity"]["cpu"] == "4"
+
+
+def conditions(live: Any) -> dict[str, str]:
+    return {item["type"]: item["status"] for item in live["status"]["conditions"]}
+
+
 async def test_before_slurm_answers_nothing_is_said_of_capacity(site: Site) -> None:
+    await site.node.post()
+    assert "status" not in site.live(), "Slurm was not asked yet"
     site.slurm.silent = True
     await site.look()
-    assert "status" not in site.live()
+    status = site.live()["status"]
+    assert not status.keys() & {"capacity", "allocatable"}
+    assert "annotations" not in site.live()["metadata"]
+    assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+    # Nothing that is bound there could be checked.
+    assert conditions(site.live())["Ready"] == conditions(site.live())["SlurmReachable"] == "False"
+    writes = len(site.methods())
+    await site.look()
+    assert site.methods()[writes:] == ["GET"]
     site.slurm.silent = False
     await site.look()
     assert site.live()["status"]["capacity"]["cpu"] == "4"
+    assert conditions(site.live())["Ready"] == conditions(site.live())["SlurmReachable"] == "True"
+
+
+@pytest.mark.claim("V42")
+async def test_an_agent_that_starts_while_slurm_is_silent_says_so(site: Site) -> None:
+    """A slurmctld that is away for hours, and a node that is called Unknown: what runs goes on."""
+    await site.look()
+    before = copy.deepcopy(site.live())
+    for item in site.live()["status"]["conditions"]:
+        item["status"] = "Unknown"
+    again = Site()
+    again.api.objects[NODE] = site.live()
+    again.slurm.silent = True
+    await again.look()
+    told = conditions(again.live())
+    assert (told["Ready"], told["SlurmReachable"]) == ("True", "False")
+    assert again.live()["metadata"] == before["metadata"]
+    for key in ("capacity", "allocatable", "nodeInfo"):
+        assert again.live()["status"][key] == before["status"][key]
 
 
 @pytest.mark.claim("V5")
@@ -131,6 +175,20 @@ async def test_a_cordon_is_seen_in_the_object_and_in_the_watch(site: Site) -> No
     assert site.calls[-1] == "recovery", "pods that wait are looked at"
     site.node.changed("slurm", cordoned, None)
     assert site.node.cordoned is None
+
+
+@pytest.mark.claim("V8")
+async def test_a_cordoned_node_that_is_deleted_lets_pods_go_on_at_once(site: Site) -> None:
+    await site.look()
+    site.live()["spec"] = {"unschedulable": True}
+    await site.node.post()
+    site.node.changed("slurm", site.live(), None)
+    del site.api.objects[NODE]
+    assert "recovery" not in site.calls
+    await site.node.post()
+    assert site.calls == ["missing", "missing", "recovery"]
+    await site.node.post()
+    assert site.calls[3:] == []
 
 
 @pytest.mark.claim("V7")

@@ -93,6 +93,18 @@ async def test_an_agent_that_died_during_sbatch_waits_for_it(world: World, clock
     assert world.annotation("job-id") == "101"
 
 
+async def test_a_job_in_a_hidden_partition_is_found(world: World, clock: Forward) -> None:
+    """Hidden=YES or AllowGroups in slurm.conf: the agent is in no group of users."""
+    world.add(pod())
+    world.broker.loses_answers = True
+    await world.sync()
+    world.slurm.jobs[101].hidden = True
+    clock(60)
+    await world.sync(times=2)
+    assert len(world.broker.submitted()) == 1
+    assert world.annotation("job-id") == "101"
+
+
 async def test_an_agent_that_died_before_sbatch_submits(world: World, clock: Forward) -> None:
     world.add(pod(metadata={"annotations": {"status.slurmlet.io/attempt": "1"}}))
     await world.sync()

@@ -18,7 +18,7 @@ def survey(slurm: FakeSlurm) -> Survey:
 
 async def test_a_look_tells_nodes_partitions_and_the_release() -> None:
     found = survey(FakeSlurm())
-    assert (found.looks, bool(found.problem)) == (0, True)
+    assert (found.looks, found.problem) == (0, "")
     await found.look()
     assert (found.looks, found.problem, found.release) == (1, "", "24.11.5")
     assert list(found.inventory.nodes) == ["c1"]
@@ -78,12 +78,62 @@ async def test_an_empty_list_is_believed_when_it_lasts(clock: FORWARD) -> None:
     assert not found.problem
 
 
-async def test_a_release_that_is_none_is_no_answer() -> None:
-    class Odd(FakeSlurm):
-        async def run(self, argv: object) -> str:
-            answer = await super().run(argv)  # type: ignore[arg-type]
-            return "" if argv == ["sinfo", "-V"] else answer
-
-    found = survey(Odd())
+async def test_hidden_jobs_are_said_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    slurm = FakeSlurm(private="jobs")
+    found = survey(slurm)
+    for _ in range(2):
+        await found.look()
+    assert found.problem.endswith("set AdminLevel=Operator")
+    assert [item.message for item in caplog.records if item.levelname == "ERROR"] == [found.problem]
+    assert list(found.inventory.nodes) == ["c1"]
+    slurm.level = "Operator"
     await found.look()
-    assert "sinfo -V" in found.problem
+    assert not found.problem
+
+
+@pytest.mark.claim("V5")
+async def test_silence_in_between_makes_an_empty_list_less_credible(clock: FORWARD) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    await found.look()
+    slurm.nodes, slurm.details, slurm.limits = "", "", "PartitionName=cpu\n   State=UP\n"
+    await found.look()
+    slurm.silent = True
+    clock(surveys.EMPTY_SECONDS)
+    await found.look()
+    slurm.silent = False
+    await found.look()
+    assert list(found.inventory.nodes) == ["c1"]
+
+
+@pytest.mark.claim("V5")
+@pytest.mark.parametrize("said", ["", "slurm\n", None])
+async def test_a_release_that_cannot_be_read_spoils_no_look(said: str | None) -> None:
+    slurm = FakeSlurm()
+    found = survey(slurm)
+    slurm.release = said
+    await found.look()
+    assert (found.looks, found.problem, found.release) == (1, "", "")
+    assert list(found.inventory.nodes) == ["c1"]
+    slurm.release = "slurm 24.11.5\n"
+    await found.look()
+    slurm.release = said
+    await found.look()
+    assert (found.looks, found.release) == (3, "24.11.5")
+
+
+@pytest.mark.parametrize(
+    ("said", "release"),
+    [
+        ("slurm 24.11.5\n", "24.11.5"),
+        ("slurm-wlm 24.11.5\n", "24.11.5"),
+        ("slurm 24.11.5+site3\n", "24.11.5+site3"),
+        ("slurm 26.05.3 (NERSC)\n", "26.05.3"),
+        ("slurm 24.11.5-1.el9~rc\n", "24.11.5-1.el9~rc"),
+        ("slurm 26.05.0-0rc1\n", "26.05.0-0rc1"),
+    ],
+)
+async def test_releases_of_sites_and_packagers_are_read(said: str, release: str) -> None:
+    slurm = FakeSlurm()
+    slurm.release = said
+    assert await Slurm(slurm.run).version() == release

@@ -12,6 +12,7 @@ from slurmlet.cli import dns as names
 from slurmlet.cli import exports, network, slurm
 from slurmlet.cli.finding import Finding
 from slurmlet.cli.process import ask
+from slurmlet.kubelet.slurm.privacy import level_argv
 from slurmlet.spank import config as sandbox
 from slurmlet.spank.network import NetworkError
 from slurmlet.spank.network import conf as cni
@@ -38,6 +39,11 @@ def examine(
     # Only the control host has this table; compute nodes have what prologs and jobs read.
     agent = tables.get("kubelet", {})
     found = _slurm()
+    if agent:
+        user = tables.get("broker", {}).get("agent_user", "slurmlet")
+        found += slurm.privacy(
+            ask("scontrol", "show", "config"), user=user, level=ask(*level_argv(user))
+        )
     ranges = [net for text in settings.ranges if isinstance(net := ip_network(text), IPv4Network)]
     if settings.conf_dir and ranges:
         found += _network(settings, ranges, compute=not agent)

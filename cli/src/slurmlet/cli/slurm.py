@@ -3,6 +3,7 @@
 import re
 
 from slurmlet.cli.finding import Finding
+from slurmlet.kubelet.slurm import privacy as private
 
 _HIDING = ("JobContainerType", "JobContainerPlugin", "NamespaceType")
 _NOTHING = ("", "(null)", "(none)", "none", "job_container/none")
@@ -31,6 +32,17 @@ def examine(config: str | None, *, disabled: str) -> list[Finding]:
         if (value := _setting(config, name)) not in _NOTHING
     ]
     return found
+
+
+def privacy(config: str | None, *, user: str, level: str | None) -> list[Finding]:
+    """The same of the control host: whether the agent's user may see the jobs of pods; `level` is
+    what the accounting says of that user, None if it does not answer."""
+    if config is None or not private.hides_jobs(config):
+        return []
+    if level is None:
+        text = f"slurm.conf has PrivateData=jobs, and the AdminLevel of user {user} is not known"
+        return [Finding(f"{text}: see sacctmgr ping", problem=False)]
+    return [] if private.sees_all(level) else [Finding(private.problem(user))]
 
 
 def _setting(config: str, name: str) -> str:

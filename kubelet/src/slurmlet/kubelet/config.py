@@ -168,13 +168,23 @@ def problems(config: Kubelet) -> list[str]:
 def _node_problems(config: Kubelet) -> list[str]:
     if config.nodes not in (SINGLE, PER_PARTITION):
         return [f"kubelet.nodes: {config.nodes!r} is neither {SINGLE} nor {PER_PARTITION}"]
+    found = []
+    if not _NODE.fullmatch(config.node_name) or len(config.node_name) > MAX_NODE_NAME:
+        found.append(
+            f"kubelet.node_name: {config.node_name!r} is no DNS name of at most {MAX_NODE_NAME}"
+            " characters; use lower case letters, digits and dashes"
+        )
     if config.nodes == SINGLE:
-        given = f"{config.partitions!r} with nodes = {SINGLE!r}, which has one node for all"
-        return [f"kubelet.partitions: {given}; remove them"] if config.partitions else []
+        if config.partitions:
+            given = f"{config.partitions!r} with nodes = {SINGLE!r}, which has one node for all"
+            found.append(f"kubelet.partitions: {given}; remove them")
+        return found
+    if found:
+        # Each partition's node has this name in its own.
+        return found
     if not 0 < len(config.partitions) <= MAX_PARTITIONS:
         count = len(config.partitions)
         return [f"kubelet.partitions: {count}; name those that get a node, 1 to {MAX_PARTITIONS}"]
-    found = []
     if "partition" in config.request.locks:
         found.append(
             f"kubelet.request.locks.partition: each node is a partition with nodes ="

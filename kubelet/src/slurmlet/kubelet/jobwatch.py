@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from slurmlet.kubelet.slurm.process import CommandError
@@ -97,10 +98,10 @@ class JobWatch:
             now = time.monotonic()
             pause = pace.pause(now=now, took=now - started) if asked else 0.0
             await asyncio.sleep(pause)
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, self._interval - pause))
-            except TimeoutError:
-                continue
+            # Python 3.11's wait_for forgets a cancellation that comes together with what it awaits.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._interval - pause)):
+                    await self._wake.wait()
 
     async def poll(self) -> bool:
         """One question about all jobs; False if there was nothing to ask."""

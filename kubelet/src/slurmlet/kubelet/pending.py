@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slurmlet.contracts.names import REQUEST_ANNOTATION
-from slurmlet.kubelet.slurm.query import JobFacts
+from slurmlet.kubelet.slurm.query import LAST_START, JobFacts
 from slurmlet.kubelet.slurm.reasons import explain, reason_of
 from slurmlet.kubelet.slurm.reasontable import Reason
 from slurmlet.kubelet.slurm.states import observe
@@ -88,7 +88,7 @@ def says(pod: Mapping[str, Any], message: str) -> bool:
 
 def _start(pod: Mapping[str, Any], job: JobFacts, *, message: str, now: float) -> int | None:
     told = _told(pod, message)
-    fresh = -(-job.started // 60) * 60 if job.started and job.started > now else None
+    fresh = -(-job.started // 60) * 60 if job.started and now < job.started <= LAST_START else None
     if told is None or told <= now:
         return fresh
     # Slurm forgets all starts when it begins to estimate anew.

@@ -44,11 +44,12 @@ class Registration:
     on_recovery: Callable[[], None]
     cordoned: bool | None = None
     """None while nobody knows."""
+    _held: bool = False
+    """Whether the node was cordoned when it was last there: a new object is not."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _jobs: Mapping[str, int] = field(default_factory=dict)
     _counted: int = 0
     _posted: float | None = None
-    _said: Object | None = None
 
     @property
     def path(self) -> str:
@@ -89,8 +90,10 @@ class Registration:
                 log.warning("node %s is not up to date: %s", self.node.name, error)
                 failed = True
             await asyncio.sleep(SPACING_SECONDS)
+            # Python 3.11's wait_for forgets a cancellation that comes together with what it awaits.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS - SPACING_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS - SPACING_SECONDS):
+                    await self._wake.wait()
 
     async def post(self) -> None:
         """Write what is missing from the node object, and make it if it is not there.
@@ -98,12 +101,9 @@ class Registration:
         Raises:
             ApiError, UnreachableError: the API server refused or did not answer.
         """
-        wanted = nodes.new_node(
-            self.node,
-            self.config,
-            cluster=self.cluster,
-            partition=self.survey.inventory.partitions.get(self.node.partition),
-        )
+        known = self.survey.looks > 0
+        partition = self.survey.inventory.partitions.get(self.node.partition)
+        wanted = nodes.new_node(self.node, self.config, cluster=self.cluster, partition=partition)
         try:
             live = await self.api.get(self.path)
         except ApiError as error:
@@ -112,19 +112,19 @@ class Registration:
             log.warning("node %s is not there and is made", self.node.name)
             self.on_missing()
             live = await self.api.create("/api/v1/nodes", wanted)
-            self._said = None
         self._see(live)
-        labels = nodes.metadata_patch(live, wanted)
+        gone = known and bool(self.node.partition) and partition is None
+        labels = nodes.metadata_patch(live, wanted, gone=gone)
         if labels:
             await self.api.patch(self.path, labels)
-        if not self.survey.looks:
-            # Nothing is known of Slurm yet: what an earlier agent wrote stays.
+        if not known and not self.survey.problem:
+            # Slurm was not asked yet.
             return
         if self._counted != self.survey.looks:
             self._jobs, self._counted = self.jobs(), self.survey.looks
         now = time.monotonic()
         facts = Facts(
-            inventory=self.survey.inventory,
+            inventory=self.survey.inventory if known else None,
             agent=self.release,
             slurm=self.survey.release,
             jobs=self._jobs,
@@ -134,17 +134,17 @@ class Registration:
             live, self.node, self.config, facts=facts, now=timestamp(time.time())
         )
         due = self._posted is None or now - self._posted > POST_SECONDS
-        if due or not _ready(live) or _lasting(patch) != self._said:
+        if due or nodes.differs(live, patch):
             await self.api.patch(f"{self.path}/status", patch, content_type=STRATEGIC)
-            self._posted, self._said = now, _lasting(patch)
+            self._posted = now
 
     def _see(self, live: Object | None) -> None:
-        before = self.cordoned
         if live is None:
             self.cordoned = None
             return
-        self.cordoned = bool((live.get("spec") or {}).get("unschedulable"))
-        if before and not self.cordoned:
+        held, self._held = self._held, bool((live.get("spec") or {}).get("unschedulable"))
+        self.cordoned = self._held
+        if held and not self.cordoned:
             log.info("node %s is cordoned no more", self.node.name)
             self.on_recovery()
 
@@ -152,12 +152,3 @@ class Registration:
 def _ready(live: Object) -> bool:
     conditions = (live.get("status") or {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
-
-
-def _lasting(patch: Object) -> Object:
-    """A status without its times."""
-    status = dict(patch["status"])
-    status["conditions"] = [
-        (item["type"], item["status"], item["message"]) for item in status["conditions"]
-    ]
-    return {**status, "annotations": patch["metadata"]["annotations"]}

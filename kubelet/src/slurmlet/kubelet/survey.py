@@ -25,15 +25,16 @@ MAX_PROBLEM = 300
 
 @dataclass(slots=True, kw_only=True)
 class Survey:
-    """`inventory` is what Slurm has as far as is known, `release` its release. `problem` says why
-    the last look told nothing, or is empty. `looks` counts those that told something: before the
-    first nothing is known. `on_look` is called after each."""
+    """`inventory` is what Slurm has as far as is known, `release` its release, empty while it is
+    unknown. `problem` says why the last look told nothing, or that Slurm hides jobs, or is empty.
+    `looks` counts those that told something: before the first nothing is known. `on_look` is called
+    after each."""
 
     slurm: Slurm
     on_look: Callable[[], None]
     inventory: Inventory = field(default_factory=Inventory)
     release: str = ""
-    problem: str = "Slurm was not asked yet"
+    problem: str = ""
     looks: int = 0
     _empty_since: float | None = None
 
@@ -47,25 +48,40 @@ class Survey:
     async def look(self) -> None:
         """Ask once. Silence, garbage and an empty list keep what is known."""
         try:
+            hidden = await self.slurm.hidden()
             found = await self.slurm.inventory()
-            release = await self.slurm.version()
-            self._doubt(found)
         except CommandError as error:
-            problem = str(error)[:MAX_PROBLEM]
-            if problem != self.problem:
-                log.warning("the capacity of the cluster is not known now: %s", problem)
-            self.problem = problem
+            self._empty_since = None
+            self._failed(str(error))
             return
-        self.inventory, self.release = found, release
-        self.problem = ""
+        if not self._believed(found):
+            self._failed("sinfo lists no nodes")
+            return
+        self.inventory, self.release = found, await self._release()
         self.looks += 1
+        if hidden and hidden != self.problem:
+            log.error("%s", hidden)
+        self.problem = hidden
 
-    def _doubt(self, found: Inventory) -> None:
-        """Raises CommandError for an empty list, until it has been the answer for long."""
+    async def _release(self) -> str:
+        """It is shown and no more: what is known of nodes does not hang on it."""
+        try:
+            return await self.slurm.version()
+        except CommandError as error:
+            log.debug("the release of Slurm is not known now: %s", error)
+            return self.release
+
+    def _failed(self, error: str) -> None:
+        problem = error[:MAX_PROBLEM]
+        if problem != self.problem:
+            log.warning("the capacity of the cluster is not known now: %s", problem)
+        self.problem = problem
+
+    def _believed(self, found: Inventory) -> bool:
+        """Not an empty list, until it has been the only answer for long."""
         if found.nodes:
             self._empty_since = None
-            return
+            return True
         now = time.monotonic()
         self._empty_since = now if self._empty_since is None else self._empty_since
-        if now - self._empty_since < EMPTY_SECONDS:
-            raise CommandError("sinfo lists no nodes")
+        return now - self._empty_since >= EMPTY_SECONDS

@@ -5,11 +5,14 @@ forge lines), except the comment of one job, which is asked for alone and compar
 administrator can write stands in scontrol's words on nodes only (`inventory`).
 """
 
+import os
+import pwd
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from slurmlet.kubelet.slurm import privacy
 from slurmlet.kubelet.slurm.capacity import Inventory
 from slurmlet.kubelet.slurm.inventory import NODE_FIELDS, InventoryError, parse
 from slurmlet.kubelet.slurm.process import CommandError, Run
@@ -22,17 +25,22 @@ _UNKNOWN = "Invalid job id specified"
 """squeue, when slurmctld knows none of the jobs; of what is no id it says `Invalid job id: X`."""
 _KEPT_NAME = 255
 """Bytes of a job's name that slurmdbd keeps; sacct compares whole names."""
+_SQUEUE = ("squeue", "-h", "-a", "-t", "all")
+"""With jobs of partitions that are hidden from the agent: it is in no group of users."""
 _LIVE = "%i|%T|%U|%N|%S|%r"
 _PAST = "JobIDRaw,State,ExitCode,UID,NodeList,Start"
-_RELEASE = re.compile(r" (\d+\.\d+[-.\w]{0,40})\s*$")
+_RELEASE = re.compile(r" (\d+\.\d+[-.+~\w]{0,40})")
+LAST_START = 253_402_300_740
+"""The last full minute of the year 9999, with which Python's dates end; who says `begin` may say
+more."""
 _EXIT = re.compile(r"(\d{1,5}):(\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
     """A job as Slurm tells it. `nodes` is the expression of its nodes, `started` seconds since
-    the epoch (for a pending job when Slurm expects to start it), `exit_code` of its batch script,
-    128 + N after signal N; both None where Slurm does not say."""
+    the epoch, up to `LAST_START` (for a pending job when Slurm expects to start it), `exit_code` of
+    its batch script, 128 + N after signal N; both None where Slurm does not say."""
 
     job_id: int
     state: str
@@ -48,26 +56,50 @@ class Slurm:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._hidden: str | None = None
+
+    async def hidden(self) -> str:
+        """Why the jobs of users are hidden from the agent, with the remedy, or empty. While they
+        are, no job that was asked for is absent: what is not seen is an error.
+
+        Raises:
+            CommandError: it is not known.
+        """
+        user, found = _own_name(), ""
+        if privacy.hides_jobs(await self._run(["scontrol", "show", "config"])):
+            try:
+                level = await self._run(privacy.level_argv(user))
+            except CommandError:
+                if self._hidden is None:
+                    raise
+                # The accounting is away, and slurmctld goes on with what it knows.
+                return self._hidden
+            found = "" if privacy.sees_all(level) else privacy.problem(user)
+        self._hidden = found
+        return found
 
     async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
         """Those of the jobs that slurmctld still knows, ended ones included; what cannot be the
         number of a job is not asked for.
 
         Raises:
-            CommandError: slurmctld did not answer.
+            CommandError: slurmctld did not answer, or it hides jobs and one of these was not seen.
         """
+        wanted = sorted(job_id for job_id in set(ids) if 0 < job_id <= _MAX_JOB)
         found: dict[int, JobFacts] = {}
-        for part in _parts(sorted(job_id for job_id in set(ids) if 0 < job_id <= _MAX_JOB)):
+        for part in _parts(wanted):
             # squeue fails for a single unknown id, but not for one of several.
             padded = part if len(part) > 1 else part * 2
             text = ",".join(map(str, padded))
             try:
-                out = await self._run(["squeue", "-h", "-t", "all", "-j", text, "-o", _LIVE])
+                out = await self._run([*_SQUEUE, "-j", text, "-o", _LIVE])
             except CommandError as error:
                 if _UNKNOWN not in str(error):
                     raise
                 continue
             found.update({job.job_id: job for job in map(_live_job, out.splitlines()) if job})
+        if self._hidden and len(found) < len(wanted):
+            raise CommandError(self._hidden)
         return found
 
     async def past(self, ids: Iterable[int]) -> dict[int, JobFacts]:
@@ -87,11 +119,17 @@ class Slurm:
         """The jobs of a user under a name, ended ones included, that slurmctld still knows.
 
         Raises:
-            CommandError: slurmctld did not answer.
+            CommandError: slurmctld did not answer, or hides jobs.
         """
-        argv = ["squeue", "-h", "-t", "all", "-u", user, "--name", name, "-o", _LIVE]
+        argv = [*_SQUEUE, "-u", user, "--name", name, "-o", _LIVE]
         out = await self._run(argv)
-        return [job for job in map(_live_job, out.splitlines()) if job]
+        found = [job for job in map(_live_job, out.splitlines()) if job]
+        if not found:
+            # Before a pod gets a second job this must be known, also right after a start.
+            hidden = await self.hidden() if self._hidden is None else self._hidden
+            if hidden:
+                raise CommandError(hidden)
+        return found
 
     async def past_named(self, *, user: str, name: str, since: int) -> list[JobFacts]:
         """The jobs of a user under a name that began after `since` (seconds since the epoch), from
@@ -112,7 +150,7 @@ class Slurm:
         Raises:
             CommandError: slurmctld did not answer or does not know the job.
         """
-        argv = ["squeue", "-h", "-t", "all", "-j", str(job_id), "-o", "%k"]
+        argv = [*_SQUEUE, "-j", str(job_id), "-o", "%k"]
         return (await self._run(argv)).removesuffix("\n")
 
     async def inventory(self) -> Inventory:
@@ -132,7 +170,7 @@ class Slurm:
             raise CommandError(str(error)) from None
 
     async def version(self) -> str:
-        """Slurm's release, such as 24.11.5.
+        """Slurm's release, such as 24.11.5, with what its packager added.
 
         Raises:
             CommandError: the command does not run here, or says something else.
@@ -143,6 +181,14 @@ class Slurm:
         if match is None:
             raise CommandError(f"sinfo -V: no release in {said[:80]!r}")
         return match[1]
+
+
+def _own_name() -> str:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _parts(ids: Sequence[int]) -> Iterable[list[int]]:
@@ -183,7 +229,9 @@ def _said(text: str) -> str:
 
 
 def _moment(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text != "0" else None
+    if not text.isdecimal() or len(text) > len(str(LAST_START)):
+        return None
+    return int(text) if 0 < int(text) <= LAST_START else None
 
 
 def _exit_code(text: str) -> int | None:

@@ -1,0 +1,33 @@
+"""Whether Slurm hides the jobs of users from others (slurm.conf, PrivateData). Pure.
+
+A job that is hidden from who asks is an invalid job id to squeue, and so like one that is gone.
+"""
+
+import re
+
+_PRIVATE = re.compile(r"^PrivateData[ \t]*=[ \t]*(\S+)", re.MULTILINE)
+_SEE_ALL = ("Operator", "Administrator")
+
+
+def hides_jobs(config: str) -> bool:
+    """By what `scontrol show config` prints."""
+    match = _PRIVATE.search(config)
+    return match is not None and "jobs" in match[1].lower().split(",")
+
+
+def level_argv(user: str) -> list[str]:
+    """What asks the accounting for a user's AdminLevel."""
+    return ["sacctmgr", "-n", "-P", "show", "user", user, "format=AdminLevel"]
+
+
+def sees_all(level: str) -> bool:
+    """By what `level_argv` prints: nothing for a user whom the accounting does not know."""
+    return level.strip() in _SEE_ALL
+
+
+def problem(user: str) -> str:
+    """One line for administrators, with the remedy."""
+    return (
+        f"slurm.conf has PrivateData=jobs, which hides the jobs of pods from user {user}; let"
+        f" it see them: sacctmgr modify user {user} set AdminLevel=Operator"
+    )
