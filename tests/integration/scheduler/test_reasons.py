@@ -180,16 +180,27 @@ def test_a_taint_of_the_site(told: Callable[..., str], changed_node: Node) -> No
     )
 
 
-@pytest.mark.claim("K4")
-def test_an_agent_that_is_away(
-    told: Callable[..., str], changed_node: Node, kubectl: Kubectl
+@pytest.mark.parametrize(
+    ("ready", "key", "claim"),
+    [
+        pytest.param("Unknown", "unreachable", "K4", marks=pytest.mark.claim("K4")),
+        pytest.param("False", "not-ready", "K17", marks=pytest.mark.claim("K17")),
+    ],
+)
+def test_a_node_that_takes_no_pods_now(
+    told: Callable[..., str],
+    changed_node: Node,
+    kubectl: Kubectl,
+    ready: str,
+    key: str,
+    claim: str,
 ) -> None:
     # The API server taints every new node so, and a controller removes that from those ready.
-    changed_node.amounts(AMOUNTS, ready="False")
-    taint = 'jsonpath={.spec.taints[?(@.effect=="NoSchedule")].key}=node.kubernetes.io/not-ready'
+    changed_node.amounts(AMOUNTS, ready=ready)
+    taint = f'jsonpath={{.spec.taints[?(@.effect=="NoSchedule")].key}}=node.kubernetes.io/{key}'
     kubectl("admin", "wait", f"--for={taint}", "node/slurm", WAIT)
     changed_node.change()
-    assert told(pod("away")) == claimed("K4", key="node.kubernetes.io/not-ready", **ONE)
+    assert told(pod("away")) == claimed(claim, **ONE)
 
 
 @pytest.mark.claim("K5")

@@ -71,11 +71,21 @@ def test_all_taints_are_said_at_once(pod: Make, node: Make) -> None:
     assert "1 node(s) had untolerated taint(s)." in said
 
 
+def tainted(node: Make, key: str) -> dict[str, Any]:
+    return node(taints=[{"key": key, "effect": effect} for effect in ("NoSchedule", "NoExecute")])
+
+
 @pytest.mark.claim("K4")
-@pytest.mark.parametrize("key", ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"])
-def test_an_agent_that_is_away(pod: Make, node: Make, key: str) -> None:
-    away = node(taints=[{"key": key, "effect": effect} for effect in ("NoSchedule", "NoExecute")])
-    assert told(pod(), away) == claimed("K4", nodes=1, count=1, key=key)
+def test_an_agent_that_is_away(pod: Make, node: Make) -> None:
+    away = tainted(node, "node.kubernetes.io/unreachable")
+    assert told(pod(), away) == claimed("K4", nodes=1, count=1)
+
+
+@pytest.mark.claim("K17")
+def test_a_node_that_is_not_ready(pod: Make, node: Make) -> None:
+    """Its agent answers: it has said so itself."""
+    away = tainted(node, "node.kubernetes.io/not-ready")
+    assert told(pod(), away) == claimed("K17", nodes=1, count=1)
 
 
 @pytest.mark.claim("K5")

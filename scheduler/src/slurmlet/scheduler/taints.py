@@ -12,7 +12,12 @@ Object = Mapping[str, Any]
 
 _KEEP_OFF = ("NoSchedule", "NoExecute")
 _CORDONED = "node.kubernetes.io/unschedulable"
-_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_WAITS = {
+    "node.kubernetes.io/unreachable": "the node's agent does not answer;"
+    " the pod is bound when it does",
+    "node.kubernetes.io/not-ready": "the node's condition Ready says why (kubectl describe node);"
+    " the pod is bound when the node is ready",
+}
 _UNCORDON = "the node is cordoned; the pod is bound when the administrator uncordons it"
 
 
@@ -67,8 +72,8 @@ def _remedy(taint: Object) -> str:
     key, value, effect = (taint.get(name) or "" for name in ("key", "value", "effect"))
     if key == _CORDONED:
         return _UNCORDON
-    if key in _AWAY:
-        return f"taint {key}: the node's agent does not answer; the pod is bound when it does"
+    if key in _WAITS:
+        return f"taint {key}: {_WAITS[key]}"
     if key == TAINT_KEY and not value:
         toleration = {"key": key, "operator": "Exists"}
         return (
