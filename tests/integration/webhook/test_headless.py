@@ -130,7 +130,7 @@ CHOICES: Mapping[str, Sequence[Any]] = {
     "clusterIP": ["", "None", "10.96.70.1"],
     "clusterIPs": [["None"], ["10.96.70.1"], []],
     "selector": [{"app": "web"}, {}],
-    "ipFamilyPolicy": ["PreferDualStack", "SingleStack"],
+    "ipFamilyPolicy": ["PreferDualStack", "RequireDualStack", "SingleStack"],
     "ipFamilies": [["IPv4"]],
     "externalIPs": [["192.0.2.1"]],
     "externalTrafficPolicy": ["Local", "Cluster"],

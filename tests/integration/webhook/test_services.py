@@ -45,6 +45,8 @@ SHAPES = [
     ),
     service("outside", **WEB, type="LoadBalancer", externalIPs=["192.0.2.8"]),
     service("bare", ipFamilies=["IPv4"]),
+    service("preferring", ipFamilyPolicy="PreferDualStack", ipFamilies=["IPv4"]),
+    service("requiring", type="NodePort", ipFamilyPolicy="RequireDualStack", ipFamilies=["IPv6"]),
 ]
 """What public charts have, and what is hardest to keep as it is."""
 
@@ -131,6 +133,22 @@ def test_a_service_without_a_selector_keeps_its_one_family(kubectl: Kubectl) -> 
     kubectl("alice", "-n", "alice", "apply", "-f", "-", stdin=json.dumps(SHAPES[5]))
     spec = live(kubectl)["bare"]["spec"]
     assert (spec["ipFamilyPolicy"], spec["ipFamilies"]) == ("SingleStack", ["IPv4"])
+
+
+@pytest.mark.usefixtures("empty")
+@pytest.mark.claim("W11")
+def test_a_service_that_got_both_families_can_get_a_selector(kubectl: Kubectl) -> None:
+    item = json.loads(json.dumps(SHAPES[6]))
+    apply = ("alice", "-n", "alice", "apply", "-f", "-")
+    kubectl(*apply, stdin=json.dumps(item))
+    for selector in (WEB["selector"], None):
+        item["spec"]["selector"] = selector
+        for _ in range(2):
+            kubectl(*apply, stdin=json.dumps(item))
+        before = live(kubectl)
+        assert before["preferring"]["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+        kubectl(*apply, stdin=json.dumps(item))
+        assert changed(before, live(kubectl)) == []
 
 
 @pytest.mark.usefixtures("empty")

@@ -42,11 +42,21 @@ _FACTS = {
         'variables.address != "None" || object.spec.?clusterIPs.orValue(["None"]) != ["None"]'
     ),
     "selected": "object.spec.?selector.orValue({}).size() > 0",
+    "families": "object.spec.?ipFamilies.orValue([])",
+    "old_families": f"{_BEGINS} ? [] : oldObject.spec.?ipFamilies.orValue([])",
+    "family_policy": (
+        "object.spec.?ipFamilyPolicy.orValue("
+        f'{_BEGINS} ? "" : oldObject.spec.?ipFamilyPolicy.orValue(""))'
+    ),
+    "made": f'{_BEGINS} && variables.address != "None" && !variables.selected',
     "one_family": (
-        f'{_BEGINS} && variables.address != "None"'
-        " && !variables.selected && !has(object.spec.ipFamilyPolicy)"
-        " && object.spec.?ipFamilies.orValue([]).size() < 2"
+        'variables.made && variables.family_policy == "" && variables.families.size() < 2'
         " && object.spec.?clusterIPs.orValue([]).size() < 2"
+    ),
+    "both_families": (
+        f"variables.family_policy in {json.dumps(services.DUAL)} && variables.families.size() == 1"
+        f" && ({_BEGINS} ? variables.made"
+        " : !variables.selected || variables.old_families.size() > 1)"
     ),
     "ranged": f"variables.forwards && {_RANGES} in variables.notes",
     "bound": (
@@ -69,6 +79,7 @@ _FREED = {
         ' + variables.bound.map(name, "f:" + name)'
         ' + (variables.addressed ? ["f:clusterIP", "f:clusterIPs"] : [])'
         ' + (variables.one_family ? ["f:ipFamilyPolicy"] : [])'
+        ' + (variables.both_families ? ["f:ipFamilies"] : [])'
     ),
     "freed_notes": (
         f'!variables.forwards ? [] : ["f:" + {_NOTE}]'
@@ -112,7 +123,10 @@ _FREED = {
 }
 """As managedfields.py: the owners of what the patch writes, without that."""
 
-_WRITTEN = [*services.OF_TYPES, "type", "clusterIP", "clusterIPs", "ipFamilyPolicy", "ports"]
+_WRITTEN = [
+    *services.OF_TYPES,
+    *("type", "clusterIP", "clusterIPs", "ipFamilyPolicy", "ipFamilies", "ports"),
+]
 _TIMELESS = '{}.map(owner, dyn(owner).transformMap(key, at, key != "time", at))'.format
 _BESIDES = "dyn({}).transformMap(key, at, !(key in {}), at)".format
 _NODE_PORT = json.dumps(["nodePort"])
@@ -347,6 +361,13 @@ _PATCH = " + ".join(
             _add("/spec/clusterIPs", '["None"]'),
         ),
         _patch("variables.one_family", _add("/spec/ipFamilyPolicy", '"SingleStack"')),
+        _patch(
+            "variables.both_families",
+            _add(
+                "/spec/ipFamilies",
+                'variables.families + [variables.families[0] == "IPv4" ? "IPv6" : "IPv4"]',
+            ),
+        ),
         _patch(
             "variables.kept != variables.owners",
             _add("/metadata/managedFields", "variables.kept"),

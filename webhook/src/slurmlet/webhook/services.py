@@ -30,6 +30,8 @@ DEFAULTS: Mapping[str, object] = {
     "allocateLoadBalancerNodePorts": True,
 }
 """What the API server writes there by itself, and nobody misses."""
+DUAL = ("PreferDualStack", "RequireDualStack")
+"""Policies for which a headless Service without a selector has both address families."""
 SHOWN = 80
 """Characters of a value that a warning shows."""
 
@@ -69,8 +71,8 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
         return UNCHANGED
     if old and _type(old) != "ExternalName" and not _is_headless(old):
         return UNCHANGED
-    begins = not old or _type(old) == "ExternalName"
-    patch = [*_downgrade(service), *_address(service), *(_families(service) if begins else ())]
+    before = old if old and _type(old) != "ExternalName" else None
+    patch = [*_downgrade(service), *_address(service), *_families(service, before)]
     return Decision(
         patch=overriding(service, patch),
         warnings=(
@@ -118,12 +120,20 @@ def _address(service: Object) -> Iterator[Op]:
         yield add("spec", "clusterIPs", value=["None"])
 
 
-def _families(service: Object) -> Iterator[Op]:
-    """One family for a Service without a selector, as it would have had with an address: the API
-    server gives a headless one two, and refuses to take one away when it is applied again."""
-    spec = _spec(service)
-    several = max(len(spec.get("ipFamilies") or ()), len(spec.get("clusterIPs") or ())) > 1
-    if not (_is_headless(service) or spec.get("selector") or spec.get("ipFamilyPolicy") or several):
+def _families(service: Object, before: Object | None) -> Iterator[Op]:
+    """A headless Service without a selector gets both from the API server, which refuses to take
+    one away when the manifest is applied again: without a policy one is asked for, as it would have
+    had with an address, and otherwise both are named, whenever one is."""
+    spec, old = _spec(service), _spec(before or {})
+    families: Sequence[str] = spec.get("ipFamilies") or ()
+    selected = bool(spec.get("selector"))
+    policy = spec.get("ipFamilyPolicy") or old.get("ipFamilyPolicy")
+    made = before is None and not selected and not _is_headless(service)
+    has_two = made if before is None else not selected or len(old.get("ipFamilies") or ()) > 1
+    if has_two and policy in DUAL and len(families) == 1:
+        other = "IPv6" if families[0] == "IPv4" else "IPv4"
+        yield add("spec", "ipFamilies", value=[families[0], other])
+    elif made and not policy and max(len(families), len(spec.get("clusterIPs") or ())) < 2:
         yield add("spec", "ipFamilyPolicy", value="SingleStack")
 
 
