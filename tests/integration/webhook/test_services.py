@@ -210,3 +210,22 @@ def test_opting_out_keeps_type_and_address_for_life(kubectl: Kubectl) -> None:
     arguments = ("label", "service/out", "slurmlet.io/headless-")
     said = kubectl("alice", "-n", "alice", *arguments, fails=True)
     assert "delete and re-create the Service" in said
+
+
+@pytest.mark.claim("W7")
+def test_the_label_means_nothing_on_the_api_servers_own(kubectl: Kubectl) -> None:
+    label = ("admin", "-n", "default", "label", "service/kubernetes")
+    assert "labeled" in kubectl(*label, "slurmlet.io/headless=false")
+    assert "unlabeled" in kubectl(*label, "slurmlet.io/headless-")
+
+
+@pytest.mark.usefixtures("empty")
+@pytest.mark.claim("W7")
+def test_the_label_means_nothing_on_dns(kubectl: Kubectl) -> None:
+    item = service("dns", **WEB)
+    item["metadata"]["labels"] = {"k8s-app": "kube-dns"}
+    kubectl("alice", "-n", "alice", "apply", "-f", "-", stdin=json.dumps(item))
+    assert live(kubectl)["dns"]["spec"]["clusterIP"].startswith("10.96.")
+    label = ("alice", "-n", "alice", "label", "service/dns")
+    assert "labeled" in kubectl(*label, "slurmlet.io/headless=false")
+    assert "unlabeled" in kubectl(*label, "slurmlet.io/headless-")

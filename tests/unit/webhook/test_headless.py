@@ -40,6 +40,11 @@ def test_all_are_in_force_where_they_were_told_to_be() -> None:
         ]
 
 
+def test_all_are_about_the_services_that_the_webhook_is_asked_about() -> None:
+    for spec in specs().values():
+        assert {"name": "mine", "expression": "true"} in spec["matchConditions"]
+
+
 def test_a_line_that_the_mutation_may_carry_is_told() -> None:
     validations = specs()[TOLD]["validations"]
     assert len(validations) == LINES

@@ -196,7 +196,7 @@ def policies(
         ),
     }
     return [
-        *_checks(namespaces, ours),
+        *_checks(namespaces, conditions, ours),
         *mutating(
             MUTATION,
             rules=_RULES,
@@ -208,15 +208,17 @@ def policies(
     ]
 
 
-def _checks(namespaces: Object, ours: Mapping[str, str]) -> list[Object]:
+def _checks(
+    namespaces: Object, conditions: Mapping[str, str], ours: Mapping[str, str]
+) -> list[Object]:
     kept = validating(
         KEPT,
         rules=_UPDATES,
         namespaces=namespaces,
         conditions={
-            "not-being-deleted": "!has(object.metadata.deletionTimestamp)",
+            **conditions,
             # An external name has no address yet.
-            "not-external": 'oldObject.spec.?type.orValue("") != "ExternalName"',
+            "was-not-external": 'oldObject.spec.?type.orValue("") != "ExternalName"',
         },
         variables={},
         validations=[

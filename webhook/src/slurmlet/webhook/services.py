@@ -63,11 +63,11 @@ def mutate(request: Object, policy: Snapshot) -> Decision:
     """The decision on the CREATE or UPDATE of a Service, given an AdmissionRequest."""
     service = request["object"]
     old = (request.get("oldObject") or {}) if request["operation"] == "UPDATE" else None
-    if _is_api_server(request, service):
+    if _is_api_server(request, service) or _type(service) == "ExternalName":
         return UNCHANGED
     if old and _is_toggled(service, old):
         return Decision(denial=TOGGLED)
-    if _opted_out(service) or _type(service) == "ExternalName":
+    if _opted_out(service):
         return UNCHANGED
     if old and _type(old) != "ExternalName" and not _is_headless(old):
         return UNCHANGED
