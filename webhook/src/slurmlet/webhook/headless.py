@@ -191,6 +191,8 @@ def policies(
     """
     ours = {
         **conditions,
+        # Also one that was an external name, which may take the label.
+        "not-opted-out-now": f"!({_opted_out('object')})",
         "without-an-address-of-before": (
             f'{_BEGINS} || oldObject.spec.?clusterIP.orValue("") == "None"'
         ),
