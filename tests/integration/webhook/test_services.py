@@ -152,6 +152,17 @@ def test_a_service_that_got_both_families_can_get_a_selector(kubectl: Kubectl) -
 
 
 @pytest.mark.usefixtures("empty")
+@pytest.mark.claim("W11")
+def test_who_applies_no_families_any_more_can_add_a_selector(kubectl: Kubectl) -> None:
+    """Server-side, where families that nobody owns stay."""
+    apply = ("alice", "-n", "alice", "apply", "--server-side", "-f", "-")
+    for item in (SHAPES[6], service("preferring", **WEB), service("preferring", **WEB)):
+        before = live(kubectl)
+        kubectl(*apply, stdin=json.dumps(item))
+    assert changed(before, live(kubectl)) == []
+
+
+@pytest.mark.usefixtures("empty")
 @pytest.mark.claim("W12")
 @pytest.mark.parametrize("change", ["NodePort", "LoadBalancer", "10.96.77.78"])
 def test_a_headless_service_stays_so(kubectl: Kubectl, change: str) -> None:

@@ -53,6 +53,10 @@ _FACTS = {
         'variables.made && variables.family_policy == "" && variables.families.size() < 2'
         " && object.spec.?clusterIPs.orValue([]).size() < 2"
     ),
+    "old_policy": (
+        f"!({_BEGINS}) && !has(object.spec.ipFamilyPolicy)"
+        f" && variables.family_policy in {json.dumps(services.DUAL)}"
+    ),
     "both_families": (
         f"variables.family_policy in {json.dumps(services.DUAL)} && variables.families.size() == 1"
         f" && ({_BEGINS} ? variables.made"
@@ -78,7 +82,7 @@ _FREED = {
         '(variables.forwards ? ["f:type"] : [])'
         ' + variables.bound.map(name, "f:" + name)'
         ' + (variables.addressed ? ["f:clusterIP", "f:clusterIPs"] : [])'
-        ' + (variables.one_family ? ["f:ipFamilyPolicy"] : [])'
+        ' + (variables.one_family || variables.old_policy ? ["f:ipFamilyPolicy"] : [])'
         ' + (variables.both_families ? ["f:ipFamilies"] : [])'
     ),
     "freed_notes": (
@@ -365,6 +369,7 @@ _PATCH = " + ".join(
             _add("/spec/clusterIPs", '["None"]'),
         ),
         _patch("variables.one_family", _add("/spec/ipFamilyPolicy", '"SingleStack"')),
+        _patch("variables.old_policy", _add("/spec/ipFamilyPolicy", "variables.family_policy")),
         _patch(
             "variables.both_families",
             _add(

@@ -123,13 +123,16 @@ def _address(service: Object) -> Iterator[Op]:
 def _families(service: Object, before: Object | None) -> Iterator[Op]:
     """A headless Service without a selector gets both from the API server, which refuses to take
     one away when the manifest is applied again: without a policy one is asked for, as it would have
-    had with an address, and otherwise both are named, whenever one is."""
+    had with an address, and otherwise both are named, whenever one is. The old policy, which the
+    API server takes where an update has none, is named because both families stand only by it."""
     spec, old = _spec(service), _spec(before or {})
     families: Sequence[str] = spec.get("ipFamilies") or ()
     selected = bool(spec.get("selector"))
     policy = spec.get("ipFamilyPolicy") or old.get("ipFamilyPolicy")
     made = before is None and not selected and not _is_headless(service)
     has_two = made if before is None else not selected or len(old.get("ipFamilies") or ()) > 1
+    if before and policy in DUAL and not spec.get("ipFamilyPolicy"):
+        yield add("spec", "ipFamilyPolicy", value=policy)
     if has_two and policy in DUAL and len(families) == 1:
         other = "IPv6" if families[0] == "IPv4" else "IPv4"
         yield add("spec", "ipFamilies", value=[families[0], other])
