@@ -513,6 +513,19 @@ async def test_one_pods_pause_is_no_others(
     assert bool(api.patches) == (status == 403)
 
 
+@pytest.mark.claim("K63")
+async def test_a_pod_that_is_sent_away_again_holds_nobody(
+    pod: Make, node: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[float] = []
+    monkeypatch.setattr(TokenBucket, "hold", lambda _, seconds: held.append(seconds))
+    api = FakeApi(pods=[pod()], nodes=[node()])
+    api.errors = refusals(429, 3)
+    async with scheduling(api):
+        await api.until(lambda: bool(api.scheduled))
+    assert len(held) == 1
+
+
 @pytest.mark.claim("K41")
 async def test_a_server_that_stays_busy_is_told(pod: Make, node: Make) -> None:
     api = FakeApi(pods=[pod()], nodes=[node()])

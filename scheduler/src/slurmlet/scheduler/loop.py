@@ -358,6 +358,8 @@ class Scheduler:
         busy = isinstance(error, ApiError) and error.status == 429
         if busy:
             waiting.rebuffs += 1
+        if busy and waiting.rebuffs == 1:
+            # Again and again it may be a webhook that has enough of this pod and of no other.
             self._limit.hold(min(retry_after, HOLD_SECONDS))
         # A pod that may be bound is told nothing before the next attempt has asked, and of a server
         # that is busy once nobody.
