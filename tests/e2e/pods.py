@@ -47,8 +47,9 @@ def create(lab: Lab, *objects: Mapping[str, Any], user: str = "alice") -> None:
 def create_past_admission(
     lab: Lab, *wishes: tuple[Mapping[str, Any], Mapping[str, str]], user: str = "alice"
 ) -> None:
-    """Pods with annotations that the webhook would deny: they are gated, and get their annotations
-    while nobody judges them; agent and broker see everything when the gate is gone."""
+    """Pods with annotations that the webhook would deny and the scheduler leave unbound: they are
+    gated, get their annotations while nobody judges them, and are bound by hand; agent and broker
+    see everything then."""
     gated = [
         {**item, "spec": {**item["spec"], "schedulingGates": [{"name": "test/later"}]}}
         for item, _ in wishes
@@ -60,6 +61,17 @@ def create_past_admission(
         words = [f"{key}={value}" for key, value in annotations.items()]
         lab.kubectl(user, "annotate", "pod", name, *words)
         lab.kubectl(user, "patch", "pod", name, "--type=json", "-p", gone)
+        bind(lab, name, namespace=user)
+
+
+def bind(lab: Lab, name: str, *, namespace: str) -> None:
+    """Bind a pod to the node, unless the scheduler was quicker."""
+    target = {"apiVersion": "v1", "kind": "Node", "name": "slurm"}
+    body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}/binding"
+    argv = ["create", "--raw", path, "-f", "-"]
+    done = lab.kubectl("root", *argv, input=json.dumps(body), check=False)
+    assert done.returncode == 0 or "is already assigned to node" in done.stderr, done.stderr
 
 
 def get(lab: Lab, name: str, user: str = "alice") -> dict[str, Any]:
