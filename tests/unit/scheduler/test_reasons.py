@@ -257,6 +257,38 @@ def test_annotations_that_were_changed_after_admission_count(
     assert bool(verdict(asking(pod, annotations=annotations), [node()]).node) == fits
 
 
+@pytest.mark.claim("K61")
+@pytest.mark.parametrize(
+    ("annotation", "value", "admitted"),
+    [
+        ("time", "1:00:00", {"time": "60", "mem": "1000M"}),
+        ("mem", "4096M", {"mem": "4G"}),
+        ("partition", "cpu,other", {"partition": "cpu", "mem": "1000M"}),
+        ("time", "5", {"mem": "1000M"}),
+    ],
+    ids=["spelling", "unit", "one-of-several", "added"],
+)
+def test_what_a_site_gives_instead_holds_beside_other_annotations(
+    pod: Make, node: Make, annotation: str, value: str, admitted: dict[str, str]
+) -> None:
+    request = json.dumps({"cpus-per-task": "1", **admitted})
+    annotations = {
+        f"slurmlet.io/{annotation}": value,
+        "status.slurmlet.io/request": request,
+    }
+    assert verdict(asking(pod, annotations=annotations, memory="99Ti"), [node()]).node == "slurm"
+
+
+@pytest.mark.claim("K61")
+def test_an_annotation_that_was_removed_counts_until_another_one_says(
+    pod: Make, node: Make
+) -> None:
+    annotations = {"status.slurmlet.io/request": json.dumps({"mem": "99T"})}
+    assert "asks for" in told(asking(pod, annotations=annotations), node())
+    annotations["slurmlet.io/mem-per-cpu"] = "1G"
+    assert verdict(asking(pod, annotations=annotations), [node()]).node == "slurm"
+
+
 @pytest.mark.claim("K10")
 @pytest.mark.parametrize("mapped", ["nvidia.com/gpu", "none"])
 def test_a_resource_that_nobody_has(pod: Make, node: Make, mapped: str) -> None:

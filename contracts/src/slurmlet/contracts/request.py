@@ -104,7 +104,7 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str =
     node = {"partition": partition} if partition else {}
     site = _site(policy, overhead)
     for layer in (site, defaults.options, derived, asked.options, policy.locks, node):
-        options = _over(options, layer)
+        options = overlaid(options, layer)
     errors += _beyond_sbatch(options, derived)
     return Translation(
         options=options,
@@ -179,10 +179,10 @@ def _site(policy: RequestPolicy, overhead: Mapping[str, Fraction]) -> dict[str, 
     cpus = ceil(policy.default_cpus + overhead.get("cpu", _ZERO))
     memory = policy.default_memory + mib(overhead.get("memory", _ZERO)) + policy.pod_overhead_memory
     sizes = {"cpus-per-task": str(cpus), "mem": f"{memory}M"}
-    return _over(sizes, policy.options)
+    return overlaid(sizes, policy.options)
 
 
-def _over(options: Mapping[str, str], layer: Mapping[str, str]) -> dict[str, str]:
+def overlaid(options: Mapping[str, str], layer: Mapping[str, str]) -> dict[str, str]:
     """Options with those of a layer that wins over them."""
     hidden = {
         other

@@ -10,10 +10,10 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from slurmlet.contracts.annotations import option_problem, read_annotations
+from slurmlet.contracts.annotations import meaning, option_problem, read_annotations
 from slurmlet.contracts.names import PREFIX, REQUEST_ANNOTATION
 from slurmlet.contracts.quantity import QuantityError, parse
-from slurmlet.contracts.request import RequestPolicy, effective_resources, translate
+from slurmlet.contracts.request import RequestPolicy, effective_resources, overlaid, translate
 from slurmlet.contracts.size import short, too_large
 from slurmlet.contracts.wording import several
 from slurmlet.scheduler.obstacle import Obstacle
@@ -42,17 +42,13 @@ Found = Iterator[tuple[list[str], str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a pod asks for: `options` of sbatch by the pod itself, and as admission saw them by the
-    site's settings, if it did and they still hold; `extended` resources of Kubernetes by name."""
+    """What a pod asks for: `options` of sbatch as its job is likely to have them, `partition` what
+    the pod itself names, one or several or nothing, and `extended` resources of Kubernetes by name.
+    """
 
     options: Options
-    admitted: Options | None = None
+    partition: str
     extended: Mapping[str, Fraction]
-
-    @property
-    def partition(self) -> str:
-        """The partitions that the job may go to, or nothing if the site decides."""
-        return self.options.get("partition") or ""
 
 
 def demand(pod: Object) -> Demand:
@@ -60,16 +56,32 @@ def demand(pod: Object) -> Demand:
     annotations = pod["metadata"].get("annotations") or {}
     said = read_annotations(annotations).options
     admitted = _admitted(annotations.get(REQUEST_ANNOTATION) or "")
-    # Annotations may be changed until the pod is bound, and nobody is asked to admit that.
-    changed = admitted is not None and any(
-        admitted.get(name) != value for name, value in said.items()
-    )
+    own = translate(pod, _LEAST).options
     return Demand(
-        options=translate(pod, _LEAST).options,
-        admitted=None if changed else admitted,
+        options=own if admitted is None else _by_now(admitted, said),
+        partition=own.get("partition") or "",
         # Who asks Slurm itself for generic resources has said what the others stand for.
         extended={} if "gres" in said else _extended(pod["spec"]),
     )
+
+
+def _by_now(admitted: Options, said: Options) -> Options:
+    """The admitted request, in which a site may give more or less than a pod asks for, with what
+    the annotations say otherwise: they may be changed until the pod is bound, and nobody is asked
+    to admit that. One that was removed still counts."""
+    fresh = {
+        name: value for name, value in said.items() if not _granted(name, value, admitted.get(name))
+    }
+    return overlaid(admitted, fresh)
+
+
+def _granted(name: str, value: str, admitted: str | None) -> bool:
+    if admitted is None:
+        return False
+    # Of several partitions admission grants the one that the pod's node stands for.
+    if name == "partition" and admitted in value.split(","):
+        return True
+    return meaning(name, value) == meaning(name, admitted)
 
 
 def insufficient(demand: Demand, node: Object, *, running: int | None) -> Obstacle | None:
@@ -126,9 +138,8 @@ def _beyond_node(demand: Demand, node: Object) -> Found:
 def _beyond_machines(demand: Demand, node: Object) -> Found:
     known = largest(node)
     own = own_partition(node)
-    # A site may give a job more or less than its pod asks for.
-    options = demand.options if demand.admitted is None else demand.admitted
-    among = [own] if own else [name for name in options.get("partition", "").split(",") if name]
+    options, names = demand.options, demand.options.get("partition", "").split(",")
+    among = [own] if own else [name for name in names if name]
     said = too_large(options, known, among=among)
     if said:
         kubernetes = {
