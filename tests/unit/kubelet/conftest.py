@@ -215,3 +215,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 __all__ = ["FakeSession", "World", "pod"]
+
+
+@pytest.fixture(autouse=True)
+def agents_own_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the agent, also where root runs the tests, from whom Slurm hides nothing."""
+    monkeypatch.setattr("slurmlet.kubelet.slurm.query._own_name", lambda: "slurmlet")

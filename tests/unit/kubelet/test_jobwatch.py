@@ -66,7 +66,8 @@ async def test_the_accounting_is_asked_for_absent_jobs_only() -> None:
     assert [argv[0] for argv in fake.calls] == ["squeue"]
     fake.jobs[7].forgotten = True
     await watch.poll()
-    assert [argv[0] for argv in fake.calls] == ["squeue", "squeue", "sacct"]
+    # Whether it may be hidden is asked once.
+    assert [argv[0] for argv in fake.calls] == ["squeue", "squeue", "scontrol", "sacct"]
     assert fake.calls[-1][fake.calls[-1].index("-j") + 1] == "7"
 
 

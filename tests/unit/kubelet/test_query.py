@@ -19,7 +19,7 @@ async def test_all_jobs_are_asked_for_at_once() -> None:
     assert found[7] == JobFacts(
         job_id=7, state="RUNNING", uid=1001, nodes="c1", started=1_767_225_600, reason="Priority"
     )
-    assert len(fake.calls) == 1
+    assert [argv[0] for argv in fake.calls].count("squeue") == 1
 
 
 def test_no_format_holds_what_a_user_can_write() -> None:
@@ -88,13 +88,31 @@ async def test_an_operator_sees_what_is_hidden_also_while_the_accounting_is_away
     assert await slurm.hidden() == ""
 
 
+async def test_what_may_be_hidden_is_not_absent_while_the_accounting_is_away() -> None:
+    fake = FakeSlurm(jobs={5: FakeJob()})
+    slurm = Slurm(fake.run)
+    assert (await slurm.hidden(), await slurm.live([6])) == ("", {})
+    # A reconfiguration, of which slurmdbd cannot say whom it concerns.
+    fake.private, fake.level = "jobs", None
+    with pytest.raises(CommandError, match="slurmdbd"):
+        await slurm.hidden()
+    for asked in (slurm, Slurm(fake.run)):
+        with pytest.raises(CommandError, match="slurmdbd"):
+            await asked.live([5, 6])
+        with pytest.raises(CommandError, match="slurmdbd"):
+            await asked.named(user="alice", name="web")
+
+
 @pytest.mark.parametrize(
     ("said", "hides"),
     [("none", False), ("(null)", False), ("jobs", True), ("accounts,jobs", True), ("usage", False)],
 )
 def test_private_jobs_are_read_in_the_configuration(said: str, hides: bool) -> None:
     config = f"PriorityType            = priority/multifactor\nPrivateData             = {said}\n"
-    assert privacy.hides_jobs(config) is hides
+    assert privacy.hides_jobs(config, user="slurmlet") is hides
+    assert not privacy.hides_jobs(config, user="root")
+    config += "SlurmUser               = slurm(64030)\n"
+    assert not privacy.hides_jobs(config, user="slurm")
 
 
 async def test_accounting_tells_exit_codes() -> None:

@@ -91,6 +91,13 @@ async def test_hidden_jobs_are_said_with_the_remedy(caplog: pytest.LogCaptureFix
     assert not found.problem
 
 
+async def test_nodes_are_known_also_while_the_accounting_cannot_say_who_sees_jobs() -> None:
+    found = survey(FakeSlurm(private="jobs", level=None))
+    assert await found.look()
+    assert list(found.inventory.nodes) == ["c1"]
+    assert found.problem.startswith("whether Slurm hides the jobs of pods from the agent")
+
+
 @pytest.mark.claim("V5")
 async def test_silence_in_between_makes_an_empty_list_less_credible(clock: FORWARD) -> None:
     slurm = FakeSlurm()

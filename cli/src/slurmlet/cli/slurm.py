@@ -37,7 +37,7 @@ def examine(config: str | None, *, disabled: str) -> list[Finding]:
 def privacy(config: str | None, *, user: str, level: str | None) -> list[Finding]:
     """The same of the control host: whether the agent's user may see the jobs of pods; `level` is
     what the accounting says of that user, None if it does not answer."""
-    if config is None or not private.hides_jobs(config):
+    if config is None or not private.hides_jobs(config, user=user):
         return []
     if level is None:
         text = f"slurm.conf has PrivateData=jobs, and the AdminLevel of user {user} is not known"

@@ -41,27 +41,36 @@ class Survey:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await self.look()
+            told = await self.look()
             self.on_look()
-            await asyncio.sleep(AGAIN_SECONDS if self.problem else LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if told else AGAIN_SECONDS)
 
-    async def look(self) -> None:
-        """Ask once. Silence, garbage and an empty list keep what is known."""
+    async def look(self) -> bool:
+        """Ask once; whether that told something. Silence, garbage and an empty list keep what is
+        known."""
         try:
-            hidden = await self.slurm.hidden()
             found = await self.slurm.inventory()
         except CommandError as error:
             self._empty_since = None
             self._failed(str(error))
-            return
+            return False
         if not self._believed(found):
             self._failed("sinfo lists no nodes")
-            return
+            return False
         self.inventory, self.release = found, await self._release()
         self.looks += 1
+        hidden = (await self._hidden())[:MAX_PROBLEM]
         if hidden and hidden != self.problem:
             log.error("%s", hidden)
         self.problem = hidden
+        return True
+
+    async def _hidden(self) -> str:
+        """Why jobs may be hidden from us, which says nothing of nodes."""
+        try:
+            return await self.slurm.hidden()
+        except CommandError as error:
+            return f"whether Slurm hides the jobs of pods from the agent is not known: {error}"
 
     async def _release(self) -> str:
         """It is shown and no more: what is known of nodes does not hang on it."""

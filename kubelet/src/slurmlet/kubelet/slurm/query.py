@@ -57,6 +57,7 @@ class Slurm:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._hidden: str | None = None
+        self._sees_all: bool | None = None
 
     async def hidden(self) -> str:
         """Why the jobs of users are hidden from the agent, with the remedy, or empty. While they
@@ -65,18 +66,22 @@ class Slurm:
         Raises:
             CommandError: it is not known.
         """
-        user, found = _own_name(), ""
-        if privacy.hides_jobs(await self._run(["scontrol", "show", "config"])):
+        user = _own_name()
+        hides = privacy.hides_jobs(await self._run(["scontrol", "show", "config"]), user=user)
+        if hides:
             try:
-                level = await self._run(privacy.level_argv(user))
+                self._sees_all = privacy.sees_all(await self._run(privacy.level_argv(user)))
             except CommandError:
-                if self._hidden is None:
-                    raise
                 # The accounting is away, and slurmctld goes on with what it knows.
-                return self._hidden
-            found = "" if privacy.sees_all(level) else privacy.problem(user)
-        self._hidden = found
-        return found
+                if self._sees_all is None:
+                    self._hidden = None
+                    raise
+        self._hidden = privacy.problem(user) if hides and not self._sees_all else ""
+        return self._hidden
+
+    async def _known_hidden(self) -> str:
+        """The last answer of `hidden`, or a first one: not to know it is not to see all."""
+        return await self.hidden() if self._hidden is None else self._hidden
 
     async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
         """Those of the jobs that slurmctld still knows, ended ones included; what cannot be the
@@ -98,8 +103,8 @@ class Slurm:
                     raise
                 continue
             found.update({job.job_id: job for job in map(_live_job, out.splitlines()) if job})
-        if self._hidden and len(found) < len(wanted):
-            raise CommandError(self._hidden)
+        if len(found) < len(wanted) and (hidden := await self._known_hidden()):
+            raise CommandError(hidden)
         return found
 
     async def past(self, ids: Iterable[int]) -> dict[int, JobFacts]:
@@ -124,11 +129,8 @@ class Slurm:
         argv = [*_SQUEUE, "-u", user, "--name", name, "-o", _LIVE]
         out = await self._run(argv)
         found = [job for job in map(_live_job, out.splitlines()) if job]
-        if not found:
-            # Before a pod gets a second job this must be known, also right after a start.
-            hidden = await self.hidden() if self._hidden is None else self._hidden
-            if hidden:
-                raise CommandError(hidden)
+        if not found and (hidden := await self._known_hidden()):
+            raise CommandError(hidden)
         return found
 
     async def past_named(self, *, user: str, name: str, since: int) -> list[JobFacts]:
