@@ -80,6 +80,36 @@ def test_names_of_nodes_choose_where_each_partition_has_one(
     assert chosen_partitions({"affinity": affinity(*terms)}, NODES) == partitions
 
 
+MAX_TIME, ZONE = "slurmlet.io/max-time", "example.org/zone"
+
+
+@pytest.mark.parametrize(
+    ("term", "partitions"),
+    [
+        (requirement(MAX_TIME, "In", "unlimited"), ()),
+        (requirement(MAX_TIME, "NotIn", "60"), ()),
+        (requirement("slurmlet.io/default-partition", "Exists"), ()),
+        # An administrator may have given it to some of the nodes.
+        (requirement(ZONE, "In", "north"), ()),
+        # Charts keep off nodes of other kinds so, which ours are not.
+        (requirement("node-role.kubernetes.io/control-plane", "DoesNotExist"), None),
+        (requirement(ZONE, "NotIn", "north"), None),
+        (requirement("kubernetes.io/arch", "In", "amd64"), None),
+        (on("worker1", operator="NotIn"), None),
+    ],
+)
+def test_other_labels_choose_as_far_as_nodes_may_differ_by_them(
+    term: Any, partitions: tuple[str, ...] | None
+) -> None:
+    assert chosen_partitions({"affinity": affinity([term])}, NODES) == partitions
+    assert chosen_partitions({"affinity": affinity([term])}, SINGLE) is None
+
+
+def test_a_selector_by_the_time_limit_chooses() -> None:
+    assert chosen_partitions({"nodeSelector": {MAX_TIME: "unlimited"}}, NODES) == ()
+    assert chosen_partitions({"nodeSelector": {"disk": "ssd"}}, NODES) is None
+
+
 def test_so_do_a_selector_and_the_field_of_the_name() -> None:
     selects = {"nodeSelector": {HOSTNAME: "slurm-gpu"}}
     assert chosen_partitions(selects, NODES) == ("gpu",)
