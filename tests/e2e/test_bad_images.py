@@ -17,7 +17,7 @@ ABSENT = {
     "repository": (f"{LAB}/no/such:1", "manifest unknown"),
     "tag": (f"{LAB}/busybox:0", "manifest unknown"),
     "digest": (f"{LAB}/busybox@sha256:{'0' * 64}", "manifest unknown"),
-    "registry": ("registry.lab:5999/busybox:1", "connection refused"),
+    "registry": ("registry.lab:5998/busybox:1", "connection refused"),
     "host": ("nowhere.invalid/busybox:1", "nowhere.invalid"),
 }
 ODD = {
