@@ -534,13 +534,3 @@ def test_a_pod_that_names_another_partition_than_its_nodes_is_refused(
         f"{where}, but the pod's node is partition debug; remove it, or choose the node by"
         " spec.nodeSelector[slurmlet.io/partition]"
     )
-
-
-def test_a_lock_of_partitions_holds_on_the_node_of_another() -> None:
-    policy = RequestPolicy(locks={"partition": "cpu,debug"})
-    assert translate(pod(), policy, partition="debug").errors == ()
-    (said,) = translate(pod(), policy, partition="long").errors
-    assert said == (
-        "spec.nodeName: the pod's node is partition long, but the site gives every pod"
-        " --partition=cpu,debug; choose a node of that"
-    )

@@ -77,16 +77,6 @@ def test_the_request_has_the_partition_of_the_node_and_a_second_call_changes_not
     assert decide(once, policy).patch == ()
 
 
-def test_a_lock_of_several_partitions_is_met_by_the_node_of_one(apply: Callable[..., Any]) -> None:
-    policy = replace(PER_PARTITION, request=RequestPolicy(locks=BOTH))
-    once = apply(pod(), decide(pod(), policy).patch)
-    assert once["spec"]["nodeSelector"] == {"slurmlet.io/partition": "cpu"}
-    again = decide(once, policy)
-    assert (again.denial, again.patch) == (None, ())
-    other = decide(pod(nodeSelector={"slurmlet.io/partition": "gpu"}), policy)
-    assert "the site gives every pod --partition=cpu,debug; remove it" in str(other.denial)
-
-
 SIZED = replace(
     PER_PARTITION,
     sizes={"cpu": (NodeSize(cpus=64, memory=8000),), "debug": (NodeSize(cpus=8, memory=8000),)},

@@ -99,7 +99,7 @@ def translate(pod: Mapping[str, Any], policy: RequestPolicy, *, partition: str =
     except QuantityError as error:
         errors.append(f"spec.containers[*].resources: {error}")
     errors += _against_locks(asked, derived, policy)
-    errors += _against_node(asked, derived, policy, partition)
+    errors += _against_node(asked, derived, partition)
     options: dict[str, str] = {}
     node = {"partition": partition} if partition else {}
     site = _site(policy, overhead)
@@ -217,7 +217,7 @@ def _against_locks(
     for name, (where, value) in wishes.items():
         for locked in (name, overlapping.get(name, name)):
             if locked in policy.locks and not (
-                locked == name and _granted(name, value, policy.locks[name], asked)
+                locked == name and meaning(name, value) == meaning(name, policy.locks[name])
             ):
                 yield (
                     f"{where}: {_argument(name, value)}, but the site gives every pod"
@@ -226,25 +226,8 @@ def _against_locks(
                 break
 
 
-def _granted(name: str, value: str, locked: str, asked: Asked) -> bool:
-    """Whether a lock is what the pod asks for. Of several partitions its nodeSelector names the one
-    that a node stands for, also because admission wrote it so."""
-    if name == "partition" and name not in asked.options and value in locked.split(","):
-        return True
-    return meaning(name, value) == meaning(name, locked)
-
-
-def _against_node(
-    asked: Asked, derived: Mapping[str, str], policy: RequestPolicy, partition: str
-) -> Iterator[str]:
-    """A sentence if the pod names partitions, but not the one that its node stands for, and one if
-    a lock does."""
-    lock = policy.locks.get("partition")
-    if partition and lock and partition not in lock.split(","):
-        yield (
-            f"spec.nodeName: the pod's node is partition {partition}, but the site gives every pod"
-            f" --partition={lock}; choose a node of that"
-        )
+def _against_node(asked: Asked, derived: Mapping[str, str], partition: str) -> Iterator[str]:
+    """A sentence if the pod names partitions, but not the one that its node stands for."""
     where, value = _wishes(asked, derived).get("partition", ("", partition))
     if partition and partition not in value.split(","):
         yield (

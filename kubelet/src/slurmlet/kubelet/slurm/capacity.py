@@ -14,8 +14,7 @@ class SlurmNode:
     word for people, `hostname` what the node calls itself. `cpus` and `memory` are all that the
     node has, `system_cpus` and `system_memory` what of it is never a job's (slurm.conf,
     CoreSpecCount, CpuSpecList and MemSpecLimit), `sockets` how many it has, 0 if that is not known.
-    `gres` has each generic resource by its name, and
-    by `NAME:TYPE`, too, where it has a type."""
+    `gres` has each generic resource by its name, and by `NAME:TYPE`, too, where it has a type."""
 
     name: str
     address: str
