@@ -74,7 +74,7 @@ async def test_a_hidden_job_is_not_absent(level: str | None) -> None:
     with pytest.raises(CommandError, match="sacctmgr"):
         await slurm.named(user="alice", name="web")
     slurm = Slurm(FakeSlurm(jobs={5: FakeJob()}, private="jobs").run)
-    assert "set AdminLevel=Operator" in await slurm.hidden()
+    assert "set AdminLevel=Operator" in await slurm.hidden(await slurm.settings())
     with pytest.raises(CommandError, match="PrivateData=jobs"):
         await slurm.live([5])
 
@@ -82,20 +82,20 @@ async def test_a_hidden_job_is_not_absent(level: str | None) -> None:
 async def test_an_operator_sees_what_is_hidden_also_while_the_accounting_is_away() -> None:
     fake = FakeSlurm(jobs={5: FakeJob()}, private="jobs", level="Operator")
     slurm = Slurm(fake.run)
-    assert await slurm.hidden() == ""
+    assert await slurm.hidden(await slurm.settings()) == ""
     assert list(await slurm.live([5, 6])) == [5]
     fake.level = None
-    assert await slurm.hidden() == ""
+    assert await slurm.hidden(await slurm.settings()) == ""
 
 
 async def test_what_may_be_hidden_is_not_absent_while_the_accounting_is_away() -> None:
     fake = FakeSlurm(jobs={5: FakeJob()})
     slurm = Slurm(fake.run)
-    assert (await slurm.hidden(), await slurm.live([6])) == ("", {})
+    assert (await slurm.hidden(await slurm.settings()), await slurm.live([6])) == ("", {})
     # A reconfiguration, of which slurmdbd cannot say whom it concerns.
     fake.private, fake.level = "jobs", None
     with pytest.raises(CommandError, match="slurmdbd"):
-        await slurm.hidden()
+        await slurm.hidden(await slurm.settings())
     for asked in (slurm, Slurm(fake.run)):
         with pytest.raises(CommandError, match="slurmdbd"):
             await asked.live([5, 6])

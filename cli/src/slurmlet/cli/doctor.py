@@ -38,12 +38,11 @@ def examine(
         return [Finding(f"{error}: roll out again (slurmlet.hpc.site)")]
     # Only the control host has this table; compute nodes have what prologs and jobs read.
     agent = tables.get("kubelet", {})
-    found = _slurm()
+    slurm_config = ask("scontrol", "show", "config")
+    found = _slurm(slurm_config)
     if agent:
         user = tables.get("broker", {}).get("agent_user", "slurmlet")
-        found += slurm.privacy(
-            ask("scontrol", "show", "config"), user=user, level=ask(*level_argv(user))
-        )
+        found += slurm.privacy(slurm_config, user=user, level=ask(*level_argv(user)))
     ranges = [net for text in settings.ranges if isinstance(net := ip_network(text), IPv4Network)]
     if settings.conf_dir and ranges:
         found += _network(settings, ranges, compute=not agent)
@@ -57,11 +56,11 @@ def examine(
     return found
 
 
-def _slurm() -> list[Finding]:
+def _slurm(config: str | None) -> list[Finding]:
     if not any(_PLUGINS.glob("*/slurmlet_spank.so")):
         text = "there is no plugin for Slurm here (slurmlet_spank_plugins): pods have no sandbox"
         return [Finding(text, problem=False)]
-    return slurm.examine(ask("scontrol", "show", "config"), disabled=_read(_DISABLED).strip())
+    return slurm.examine(config, disabled=_read(_DISABLED).strip())
 
 
 def _network(

@@ -49,7 +49,8 @@ class Survey:
         """Ask once; whether that told something. Silence, garbage and an empty list keep what is
         known."""
         try:
-            found = await self.slurm.inventory()
+            settings = await self.slurm.settings()
+            found = await self.slurm.inventory(settings)
         except CommandError as error:
             self._empty_since = None
             self._failed(str(error))
@@ -59,16 +60,16 @@ class Survey:
             return False
         self.inventory, self.release = found, await self._release()
         self.looks += 1
-        hidden = (await self._hidden())[:MAX_PROBLEM]
+        hidden = (await self._hidden(settings))[:MAX_PROBLEM]
         if hidden and hidden != self.problem:
             log.error("%s", hidden)
         self.problem = hidden
         return True
 
-    async def _hidden(self) -> str:
+    async def _hidden(self, settings: str) -> str:
         """Why jobs may be hidden from us, which says nothing of nodes."""
         try:
-            return await self.slurm.hidden()
+            return await self.slurm.hidden(settings)
         except CommandError as error:
             return f"whether Slurm hides the jobs of pods from the agent is not known: {error}"
 

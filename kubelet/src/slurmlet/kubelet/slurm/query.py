@@ -59,7 +59,15 @@ class Slurm:
         self._hidden: str | None = None
         self._sees_all: bool | None = None
 
-    async def hidden(self) -> str:
+    async def settings(self) -> str:
+        """What `scontrol show config` prints.
+
+        Raises:
+            CommandError: slurmctld did not answer.
+        """
+        return await self._run(["scontrol", "show", "config"])
+
+    async def hidden(self, settings: str) -> str:
         """Why the jobs of users are hidden from the agent, with the remedy, or empty. While they
         are, no job that was asked for is absent: what is not seen is an error.
 
@@ -67,7 +75,7 @@ class Slurm:
             CommandError: it is not known.
         """
         user = _own_name()
-        hides = privacy.hides_jobs(await self._run(["scontrol", "show", "config"]), user=user)
+        hides = privacy.hides_jobs(settings, user=user)
         if hides:
             try:
                 self._sees_all = privacy.sees_all(await self._run(privacy.level_argv(user)))
@@ -81,7 +89,9 @@ class Slurm:
 
     async def _known_hidden(self) -> str:
         """The last answer of `hidden`, or a first one: not to know it is not to see all."""
-        return await self.hidden() if self._hidden is None else self._hidden
+        if self._hidden is None:
+            return await self.hidden(await self.settings())
+        return self._hidden
 
     async def live(self, ids: Iterable[int]) -> dict[int, JobFacts]:
         """Those of the jobs that slurmctld still knows, ended ones included; what cannot be the
@@ -155,7 +165,7 @@ class Slurm:
         argv = [*_SQUEUE, "-j", str(job_id), "-o", "%k"]
         return (await self._run(argv)).removesuffix("\n")
 
-    async def inventory(self) -> Inventory:
+    async def inventory(self, settings: str) -> Inventory:
         """All nodes that are in a partition, and all partitions, hidden ones included: an agent is
         in no group of users.
 
@@ -165,7 +175,6 @@ class Slurm:
         listed = await self._run(["sinfo", "-h", "-a", "-N", "-O", NODE_FIELDS])
         nodes = await self._run(["scontrol", "-a", "show", "node"])
         partitions = await self._run(["scontrol", "-a", "show", "partition"])
-        settings = await self._run(["scontrol", "show", "config"])
         try:
             return parse(listed=listed, nodes=nodes, partitions=partitions, settings=settings)
         except InventoryError as error:
